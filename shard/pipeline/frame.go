@@ -1,0 +1,178 @@
+package pipeline
+
+import (
+	"sync"
+	"time"
+
+	"lamina/shard/sample"
+)
+
+// Kind says what a frame is. The numbers are on the wire: a kind is never renumbered or used again.
+type Kind uint8
+
+// The kinds of frames.
+const (
+	Open   Kind = 1 // begins a sequence at a stage, or begins its next attempt; carries Frame.Open
+	Step   Kind = 2 // rows of a sequence: tokens for stage 0, activations for the others
+	Token  Kind = 3 // what the tail chose, or the log probabilities of the prompt
+	Credit Kind = 4 // the tail is done with the prompt up to Pos
+	Close  Kind = 5 // ends a sequence; never answered
+	Fail   Kind = 6 // a stage gave the sequence up; carries Frame.Fail
+)
+
+var kindNames = [...]string{Open: "open", Step: "step", Token: "token", Credit: "credit", Close: "close", Fail: "fail"}
+
+// Valid tells whether k is a kind of this version.
+func (k Kind) Valid() bool { return k >= Open && k <= Fail }
+
+func (k Kind) String() string {
+	if !k.Valid() {
+		return "unknown"
+	}
+	return kindNames[k]
+}
+
+// Flags qualify a frame; the bits are on the wire and never change their meaning.
+type Flags uint8
+
+// The flags.
+const (
+	// FlagPrompt marks a Step as a chunk of the prompt (the tail answers with a Credit) and a Token as scores of the prompt.
+	FlagPrompt Flags = 1 << iota
+	// FlagSample asks the tail to choose a token after the last row of this Step.
+	FlagSample
+	// FlagLast marks the Token that ends a sequence. Count 0: there is no token, the prompt alone was asked for.
+	FlagLast
+	// FlagEOS tells with FlagLast that the model ended its answer; without it the length was reached.
+	FlagEOS
+	// FlagCopy marks a Token for stage 0 that the gateway, being the same node, takes too.
+	FlagCopy
+)
+
+const knownFlags = FlagPrompt | FlagSample | FlagLast | FlagEOS | FlagCopy
+
+// Valid tells whether only flags of this version are set.
+func (f Flags) Valid() bool { return f&^knownFlags == 0 }
+
+// Gateway is the Stage number of frames that are for the gateway's driver.
+const Gateway = 0xFFFF
+
+// MaxHops bounds a route.
+const MaxHops = 256
+
+// Frame is one message of a sequence. A Frame given to Sender.Send is lent for the call: whoever keeps it copies it.
+// A Frame given to Host.Deliver belongs to the Host, which calls Release when it is done.
+type Frame struct {
+	Kind    Kind
+	Flags   Flags
+	Stage   uint16 // index of the hop it is for, or Gateway
+	Seq     uint64 // the sequence, unique in the cluster
+	Epoch   uint64 // the placement (log index that made it)
+	Attempt uint32 // raised when a sequence goes on over another route; lower ones are stale
+	Pos     uint32 // Step: position of the first row; Token: position the token will have; Credit: end of what is done; Open: position to rewind to
+	Count   uint32 // Step: rows; Token: tokens
+	Spent   uint32 // microseconds of queue and compute in stages 1.. since the rows left stage 0; saturates
+
+	Tokens []int32        // Step for stage 0, Token
+	X      []float32      // Step for the others: Count rows of Hidden values
+	Scores []sample.Token // Token, if log probabilities were asked for; one per token
+	Open   *OpenRequest   // Open
+	Fail   *Failure       // Fail
+
+	pool *FramePool
+}
+
+// Release gives the frame and its buffers back to the pool it came from, if any. The frame must not be used after.
+func (f *Frame) Release() {
+	if f.pool != nil {
+		f.pool.put(f)
+	}
+}
+
+// has tells whether all of the flags are set.
+func (f *Frame) has(flags Flags) bool { return f.Flags&flags == flags }
+
+// OpenRequest is what the stages need to know of a sequence; it travels from stage to stage ahead of the first chunk.
+type OpenRequest struct {
+	Model     string // digest
+	Route     []Hop
+	Gateway   string // node
+	Positions int    // KV to reserve
+	Prompt    int    // tokens of the prompt
+	MaxNew    int    // tokens to generate at most; 0: the prompt alone
+	EOS       []int32
+	Sampling  sample.Params
+	// PromptLogprobs asks for the log probabilities of the prompt's tokens.
+	PromptLogprobs bool
+	// History is the end of the prompt, as far as the tail needs it (penalties, PromptLogprobs).
+	History []int32
+	Trace   string        // W3C traceparent, or empty
+	TTL     time.Duration // a stage gives the sequence up after this time; relative, since clocks differ
+}
+
+// Failure says why a stage gave a sequence up.
+type Failure struct {
+	Kind FailKind
+	Node string // who failed; of PeerLost: who was lost
+	Text string
+}
+
+// FailKind is the closed list of reasons. The numbers are on the wire: never renumbered or used again.
+type FailKind uint8
+
+// The reasons.
+const (
+	NotLoaded  FailKind = 1  // the node has no such stage
+	WrongEpoch FailKind = 2  // the node serves the model under another placement
+	NoMemory   FailKind = 3  // the KV cache has no room for the sequence
+	Overloaded FailKind = 4  // too many sequences or rows wait
+	BadFrame   FailKind = 5  // a frame that cannot be right
+	Draining   FailKind = 6  // the stage is being stopped
+	Internal   FailKind = 7  // the step failed
+	Cancelled  FailKind = 8  // the gateway ended it
+	PeerLost   FailKind = 9  // the gateway, the previous or the next hop is gone
+	Expired    FailKind = 10 // the sequence's time is over
+)
+
+var failNames = [...]string{
+	NotLoaded: "not loaded", WrongEpoch: "wrong epoch", NoMemory: "no memory", Overloaded: "overloaded",
+	BadFrame: "bad frame", Draining: "draining", Internal: "internal error", Cancelled: "cancelled",
+	PeerLost: "peer lost", Expired: "expired",
+}
+
+// Valid tells whether k is a reason of this version.
+func (k FailKind) Valid() bool { return k >= NotLoaded && k <= Expired }
+
+func (k FailKind) String() string {
+	if !k.Valid() {
+		return "unknown"
+	}
+	return failNames[k]
+}
+
+// FramePool recycles frames and their buffers. The zero value is ready; it is safe for concurrent use.
+type FramePool struct{ p sync.Pool }
+
+// Get returns an empty frame whose slices may have capacity left from an earlier life.
+func (p *FramePool) Get() *Frame {
+	if f, ok := p.p.Get().(*Frame); ok {
+		f.pool = p
+		return f
+	}
+	return &Frame{pool: p}
+}
+
+func (p *FramePool) put(f *Frame) {
+	*f = Frame{Tokens: f.Tokens[:0], X: f.X[:0]}
+	p.p.Put(f)
+}
+
+// Copy returns a frame from the pool with the same content. Slices of numbers are copied; Open, Fail and Scores
+// are shared, for nobody changes them once sent.
+func (p *FramePool) Copy(f *Frame) *Frame {
+	c := p.Get()
+	tokens, x := append(c.Tokens[:0], f.Tokens...), append(c.X[:0], f.X...)
+	*c = *f
+	c.Tokens, c.X, c.pool = tokens, x, p
+	return c
+}
