@@ -44,18 +44,18 @@ type Outcome uint8
 
 // The outcomes; each sequence has exactly one.
 const (
-	Done      Outcome = iota + 1 // its last token was made
-	Failed                       // a stage, a peer or time failed it
-	Abandoned                    // the gateway closed it
+	OutcomeDone      Outcome = iota + 1 // its last token was made
+	OutcomeFailed                       // a stage, a peer or time failed it
+	OutcomeCancelled                    // the gateway closed it
 )
 
 func (o Outcome) String() string {
 	switch o {
-	case Done:
+	case OutcomeDone:
 		return "done"
-	case Failed:
+	case OutcomeFailed:
 		return "failed"
-	case Abandoned:
+	case OutcomeCancelled:
 		return "cancelled"
 	}
 	return "none"

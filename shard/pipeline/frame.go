@@ -12,18 +12,18 @@ type Kind uint8
 
 // The kinds of frames.
 const (
-	Open   Kind = 1 // begins a sequence at a stage, or begins its next attempt; carries Frame.Open
-	Step   Kind = 2 // rows of a sequence: tokens for stage 0, activations for the others
-	Token  Kind = 3 // what the tail chose, or the log probabilities of the prompt
-	Credit Kind = 4 // the tail is done with the prompt up to Pos
-	Close  Kind = 5 // ends a sequence; never answered
-	Fail   Kind = 6 // a stage gave the sequence up; carries Frame.Fail
+	KindOpen   Kind = 1 // begins a sequence at a stage, or begins its next attempt; carries Frame.Open
+	KindStep   Kind = 2 // rows of a sequence: tokens for stage 0, activations for the others
+	KindToken  Kind = 3 // what the tail chose, or the log probabilities of the prompt
+	KindCredit Kind = 4 // the tail is done with the prompt up to Pos
+	KindClose  Kind = 5 // ends a sequence; never answered
+	KindFail   Kind = 6 // a stage gave the sequence up; carries Frame.Fail
 )
 
-var kindNames = [...]string{Open: "open", Step: "step", Token: "token", Credit: "credit", Close: "close", Fail: "fail"}
+var kindNames = [...]string{KindOpen: "open", KindStep: "step", KindToken: "token", KindCredit: "credit", KindClose: "close", KindFail: "fail"}
 
 // Valid tells whether k is a kind of this version.
-func (k Kind) Valid() bool { return k >= Open && k <= Fail }
+func (k Kind) Valid() bool { return k >= KindOpen && k <= KindFail }
 
 func (k Kind) String() string {
 	if !k.Valid() {

@@ -67,8 +67,8 @@ func (r Reason) String() string {
 	return "none"
 }
 
-// Result is a token as Generate hands it over.
-type Result struct {
+// Token is a token as Generate hands it over.
+type Token struct {
 	sample.Token
 	// Index counts the generated tokens from 0; of a prompt token it is its place in the prompt.
 	Index int
