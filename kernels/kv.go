@@ -1,0 +1,87 @@
+package kernels
+
+// pageLen is the number of positions in a page of the KV cache, and the block of the online softmax.
+const pageLen = 64
+
+// KV is the cache of keys and values of one sequence in one layer: float16, in pages of 64 positions. Within a page
+// and head, K is transposed, [headDim][64], so that the lanes of q*K are positions, and V is [64][headDim] with rows
+// padded to 16 elements, so that the lanes of p*V are dimensions. A KV may be read by several goroutines, but not
+// while Append or Truncate run.
+type KV struct {
+	heads, headDim int
+	length         int
+	pages          [][]uint16
+}
+
+// NewKV returns an empty cache for heads key-value heads of headDim elements. It holds no memory until Append.
+func NewKV(heads, headDim int) *KV {
+	return &KV{heads: heads, headDim: headDim}
+}
+
+// Len is the number of positions held.
+func (kv *KV) Len() int { return kv.length }
+
+// Bytes is the memory of the pages held.
+func (kv *KV) Bytes() int64 { return int64(len(kv.pages)) * kvPageBytes(kv.heads, kv.headDim) }
+
+// KVBytes is the memory that a KV takes for a number of positions: whole pages.
+func KVBytes(heads, headDim, positions int) int64 {
+	return int64((positions+pageLen-1)/pageLen) * kvPageBytes(heads, headDim)
+}
+
+func kvPageBytes(heads, headDim int) int64 {
+	return 2 * pageLen * int64(heads) * int64(headDim+padLanes(headDim))
+}
+
+// padLanes is the length of a row of n elements that is read by whole lanes.
+func padLanes(n int) int { return (n + lanes - 1) / lanes * lanes }
+
+// Append stores the keys and values of the next rows positions: k and v are rows x heads*headDim.
+func (kv *KV) Append(k, v []float32, rows int) {
+	width := kv.heads * kv.headDim
+	k, v = k[:rows*width], v[:rows*width]
+	for r := range rows {
+		kv.appendRow(k[r*width:(r+1)*width], v[r*width:(r+1)*width])
+	}
+}
+
+func (kv *KV) appendRow(k, v []float32) {
+	if kv.length == len(kv.pages)*pageLen {
+		kv.pages = append(kv.pages, make([]uint16, kvPageBytes(kv.heads, kv.headDim)/2))
+	}
+	slot := kv.length % pageLen
+	for h := range kv.heads {
+		keys, values := kv.page(kv.length/pageLen, h)
+		from, to := h*kv.headDim, (h+1)*kv.headDim
+		for d, x := range k[from:to] {
+			keys[d*pageLen+slot] = toHalf(x)
+		}
+		row := values[slot*padLanes(kv.headDim):]
+		for d, x := range v[from:to] {
+			row[d] = toHalf(x)
+		}
+	}
+	kv.length++
+}
+
+// page returns K and V of one head in one page.
+func (kv *KV) page(page, head int) (keys, values []uint16) {
+	kSize, vSize := pageLen*kv.headDim, pageLen*padLanes(kv.headDim)
+	p := kv.pages[page][head*(kSize+vSize) : (head+1)*(kSize+vSize)]
+	return p[:kSize], p[kSize:]
+}
+
+// Truncate forgets the positions from n on and frees the pages that hold no other. Appending the same rows again
+// gives the same bits.
+func (kv *KV) Truncate(n int) {
+	if n < 0 {
+		n = 0
+	}
+	if n >= kv.length {
+		return
+	}
+	kv.length = n
+	keep := (n + pageLen - 1) / pageLen
+	clear(kv.pages[keep:])
+	kv.pages = kv.pages[:keep]
+}
