@@ -1,0 +1,115 @@
+package api
+
+// Node is a node of the cluster as the answering node sees it.
+type Node struct {
+	Name          string  `json:"name"`
+	Peer          string  `json:"peer"` // HOST:PORT for peers
+	HTTP          string  `json:"http"` // HOST:PORT for clients
+	Role          string  `json:"role"` // voter or non-voter
+	Leader        bool    `json:"leader"`
+	Alive         bool    `json:"alive"`
+	Self          bool    `json:"self,omitempty"` // the node that answers
+	Version       string  `json:"version"`
+	MemoryFree    int64   `json:"memory_free"`  // bytes that layers may still take
+	MemoryTotal   int64   `json:"memory_total"` // bytes that layers may take in all
+	Load          float64 `json:"load"`         // sequences in progress
+	LastContactMS int64   `json:"last_contact_ms"`
+}
+
+// NodesReply is GET /v1/cluster/nodes.
+type NodesReply struct {
+	Nodes []Node `json:"nodes"`
+}
+
+// Model is a model of the cluster and where its layers are.
+type Model struct {
+	Name    string `json:"name"`
+	Digest  string `json:"digest"`
+	Arch    string `json:"arch"`
+	Layers  int    `json:"layers"`
+	Hidden  int    `json:"hidden,omitempty"`
+	Vocab   int    `json:"vocab,omitempty"`
+	Context int    `json:"context"`
+	Bytes   int64  `json:"bytes"` // of all blobs
+	Created int64  `json:"created"`
+	// Ready says that at least one replica serves.
+	Ready    bool      `json:"ready"`
+	Replicas []Replica `json:"replicas"`
+	Blobs    []Blob    `json:"blobs,omitempty"` // only where one model is asked for
+}
+
+// Replica is one pipeline of a model.
+type Replica struct {
+	Epoch  uint64 `json:"epoch"`
+	Phase  string `json:"phase"` // planned, loading, ready, draining or gone
+	Reason string `json:"reason,omitempty"`
+	Hops   []Hop  `json:"hops"`
+}
+
+// Hop is a node and the layers it holds, First inclusive, End exclusive.
+type Hop struct {
+	Node  string `json:"node"`
+	First int    `json:"first"`
+	End   int    `json:"end"`
+	Ready bool   `json:"ready"`
+}
+
+// Blob is a part of a model, addressed by its content.
+type Blob struct {
+	Name   string `json:"name"`   // meta, embed, layer.N, head
+	Digest string `json:"digest"` // sha256:hex
+	Size   int64  `json:"size"`
+}
+
+// ModelsReply is GET /v1/cluster/models, and with one element GET /v1/cluster/models/{name}.
+type ModelsReply struct {
+	Models []Model `json:"models"`
+}
+
+// TokenRequest is the body of POST /v1/cluster/tokens.
+type TokenRequest struct {
+	// Seconds is how long the token may be used; 0 is an hour.
+	Seconds int64 `json:"seconds,omitempty"`
+}
+
+// TokenReply answers it.
+type TokenReply struct {
+	Join    string `json:"join"` // HOST:PORT/TOKEN@sha256:PIN, what `lamina join` takes
+	Expires int64  `json:"expires"`
+}
+
+// Key is an API key as the cluster knows it: never the secret.
+type Key struct {
+	ID      string `json:"id"`
+	Name    string `json:"name,omitempty"`
+	Role    string `json:"role"` // admin or user
+	Created int64  `json:"created,omitempty"`
+}
+
+// KeysReply is GET /v1/cluster/keys.
+type KeysReply struct {
+	Keys []Key `json:"keys"`
+}
+
+// KeyRequest is the body of POST /v1/cluster/keys.
+type KeyRequest struct {
+	Name string `json:"name,omitempty"`
+	Role string `json:"role"`
+}
+
+// KeyReply answers it. Secret is shown this once: the cluster keeps only its hash.
+type KeyReply struct {
+	Key    Key    `json:"key"`
+	Secret string `json:"secret"`
+}
+
+// BlobReply says whether a node holds a blob.
+type BlobReply struct {
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"`
+}
+
+// DoneReply answers what has nothing else to say.
+type DoneReply struct {
+	Done bool `json:"done"`
+}

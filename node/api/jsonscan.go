@@ -1,0 +1,151 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+)
+
+// MaxDepth is how deeply a message may be nested, in either codec.
+const MaxDepth = 64
+
+// Refusals of a message before its fields are looked at.
+var (
+	// ErrDepth: nested deeper than MaxDepth.
+	ErrDepth = errors.New("nested too deeply")
+	// ErrDuplicate: an object names a key twice, so that readers could disagree on what it says.
+	ErrDuplicate = errors.New("duplicate key")
+	// ErrEncoding: the bytes are not UTF-8.
+	ErrEncoding = errors.New("not valid UTF-8")
+)
+
+// ScanJSON walks a JSON text before it is decoded and refuses what encoding/json lets pass: nesting deeper than
+// MaxDepth, an object that names a key twice, and bytes that are not UTF-8 (which would become U+FFFD in a prompt).
+// It allocates only for the keys of open objects. Syntax is left to encoding/json: on a malformed text ScanJSON may
+// return nil, but it neither panics nor loops.
+func ScanJSON(data []byte) error {
+	if !utf8.Valid(data) {
+		return fmt.Errorf("JSON text is %w", ErrEncoding)
+	}
+	s := jsonScanner{data: data}
+	for s.pos < len(data) {
+		if err := s.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// jsonScanner is a position in a text and the objects and arrays open there.
+type jsonScanner struct {
+	data []byte
+	pos  int
+	open []jsonLevel
+}
+
+// jsonLevel is an open object or array. keys of a small object are compared one by one, of a large one by a map.
+type jsonLevel struct {
+	object  bool
+	wantKey bool // the next string is a key
+	keys    []string
+	index   map[string]bool
+}
+
+// manyKeys is where comparing one by one gets slower than a map.
+const manyKeys = 16
+
+func (s *jsonScanner) step() error {
+	switch c := s.data[s.pos]; c {
+	case '{', '[':
+		if len(s.open) == MaxDepth {
+			return fmt.Errorf("JSON text is %w: more than %d levels at byte %d", ErrDepth, MaxDepth, s.pos)
+		}
+		s.open = append(s.open, jsonLevel{object: c == '{', wantKey: c == '{'})
+	case '}', ']':
+		if n := len(s.open); n > 0 {
+			s.open = s.open[:n-1]
+		}
+	case ',':
+		if n := len(s.open); n > 0 {
+			s.open[n-1].wantKey = s.open[n-1].object
+		}
+	case '"':
+		return s.str()
+	}
+	s.pos++
+	return nil
+}
+
+// str passes a string and, if it is a key, notes it.
+func (s *jsonScanner) str() error {
+	start, escaped := s.pos, false
+	s.pos++
+	for s.pos < len(s.data) && s.data[s.pos] != '"' {
+		if s.data[s.pos] == '\\' {
+			escaped = true
+			s.pos++
+		}
+		s.pos++
+	}
+	if s.pos >= len(s.data) { // unterminated: encoding/json says so
+		s.pos = len(s.data)
+		return nil
+	}
+	s.pos++
+	n := len(s.open)
+	if n == 0 || !s.open[n-1].wantKey {
+		return nil
+	}
+	s.open[n-1].wantKey = false
+	return s.open[n-1].note(keyText(s.data[start:s.pos], escaped))
+}
+
+// keyText is the key that a quoted string stands for.
+func keyText(quoted []byte, escaped bool) string {
+	if escaped {
+		var key string
+		if json.Unmarshal(quoted, &key) == nil {
+			return key
+		}
+	}
+	return string(quoted[1 : len(quoted)-1])
+}
+
+func (l *jsonLevel) note(key string) error {
+	if l.index == nil && len(l.keys) == manyKeys {
+		l.index = make(map[string]bool, 2*manyKeys)
+		for _, k := range l.keys {
+			l.index[k] = true
+		}
+	}
+	if l.index != nil {
+		if l.index[key] {
+			return duplicate(key)
+		}
+		l.index[key] = true
+		return nil
+	}
+	for _, k := range l.keys {
+		if k == key {
+			return duplicate(key)
+		}
+	}
+	l.keys = append(l.keys, key)
+	return nil
+}
+
+func duplicate(key string) error {
+	return fmt.Errorf("JSON text has a %w: %q; name each key once", ErrDuplicate, clip(key, 64))
+}
+
+// clip shortens a text from outside for a message.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "..."
+}
