@@ -18,7 +18,7 @@ const (
 
 func (c MemberUp) apply(s *State, _ uint64) error {
 	m := c.Member
-	m.Joined, m.Since, m.Down = c.At.UTC(), c.At.UTC(), false
+	m.Joined, m.Since, m.Down = stamp(c.At), stamp(c.At), false
 	old, known := s.Member(m.ID)
 	switch {
 	case known && m.Incarnation < old.Incarnation:
@@ -48,7 +48,7 @@ func (c MemberDown) apply(s *State, _ uint64) error {
 	if m.Down {
 		return nil
 	}
-	m.Down, m.Since = true, c.At.UTC()
+	m.Down, m.Since = true, stamp(c.At)
 	s.Members = put(s.Members, m, memberKey)
 	s.unready(m.ID, c.At, "node "+m.ID+" is down")
 	return nil
@@ -70,7 +70,7 @@ func (c RemoveMember) apply(s *State, _ uint64) error {
 
 func (c AddModel) apply(s *State, _ uint64) error {
 	m := c.Model
-	m.Created = c.At.UTC()
+	m.Created = stamp(c.At)
 	m.Blobs = slices.Clone(m.Blobs)
 	old, known := s.Model(m.Name)
 	switch {
@@ -120,7 +120,7 @@ func (c Place) apply(s *State, index uint64) error {
 			return err
 		}
 	}
-	p := Placement{Model: c.Model, Epoch: index, Replaces: c.Replaces, Since: c.At.UTC(), Hops: hops, Reason: clip(c.Reason)}
+	p := Placement{Model: c.Model, Epoch: index, Replaces: c.Replaces, Since: stamp(c.At), Hops: hops, Reason: clip(c.Reason)}
 	s.Placements = append(slices.Clip(slices.Clone(s.Placements)), p)
 	return nil
 }
@@ -157,7 +157,7 @@ func (c HopReady) apply(s *State, _ uint64) error {
 		}
 	}
 	if p.Phase.Active() && p.Phase != phase {
-		p.Phase, p.Since, p.Reason = phase, c.At.UTC(), ""
+		p.Phase, p.Since, p.Reason = phase, stamp(c.At), ""
 	}
 	s.setPlacement(p)
 	if p.Phase == Ready && p.Replaces != 0 {
@@ -173,7 +173,7 @@ func (c HopFailed) apply(s *State, _ uint64) error {
 	if err != nil {
 		return err
 	}
-	f := Failure{Model: p.Model, Node: c.Node, Reason: clip(c.Reason), Count: 1, At: c.At.UTC()}
+	f := Failure{Model: p.Model, Node: c.Node, Reason: clip(c.Reason), Count: 1, At: stamp(c.At)}
 	if old, ok := get(s.Failures, failureKey(f), failureKey); ok {
 		f.Count = min(old.Count+1, 1<<20)
 	}
@@ -219,7 +219,7 @@ func (c AddToken) apply(s *State, _ uint64) error {
 	case len(s.Tokens) >= maxTokens:
 		return fmt.Errorf("%w: %d join tokens are open, at most %d; wait until some expire", ErrConflict, len(s.Tokens), maxTokens)
 	}
-	t := Token{Hash: c.Hash, Created: c.At.UTC(), Expires: c.Expires.UTC()}
+	t := Token{Hash: c.Hash, Created: stamp(c.At), Expires: stamp(c.Expires)}
 	s.Tokens = put(s.Tokens, t, tokenKey)
 	return nil
 }
@@ -229,14 +229,14 @@ func (c UseToken) apply(s *State, _ uint64) error {
 	if !ok || t.UsedBy != "" || !t.Expires.After(c.At) {
 		return ErrToken
 	}
-	t.UsedBy, t.Used = c.Node, c.At.UTC()
+	t.UsedBy, t.Used = c.Node, stamp(c.At)
 	s.Tokens = put(s.Tokens, t, tokenKey)
 	return nil
 }
 
 func (c AddKey) apply(s *State, _ uint64) error {
 	k := c.Key
-	k.Created = c.At.UTC()
+	k.Created = stamp(c.At)
 	switch old, ok := s.Key(k.ID); {
 	case ok && (old.Hash != k.Hash || old.Role != k.Role):
 		return fmt.Errorf("%w: key %s", ErrExists, k.ID)
@@ -264,7 +264,7 @@ func (c SetSettings) apply(s *State, _ uint64) error {
 	}
 	n.Created = old.Created
 	if n.Created.IsZero() {
-		n.Created = c.At.UTC()
+		n.Created = stamp(c.At)
 	}
 	s.Settings = n
 	return nil
@@ -311,7 +311,7 @@ func (s *State) unready(node NodeID, at time.Time, reason string) {
 			p.Hops = slices.Clone(p.Hops)
 			p.Hops[i].Ready = false
 			if p.Phase != Loading {
-				p.Phase, p.Since = Loading, at.UTC()
+				p.Phase, p.Since = Loading, stamp(at)
 			}
 			p.Reason = reason
 			s.setPlacement(p)
@@ -326,7 +326,7 @@ func (s *State) retire(epoch uint64, phase Phase, at time.Time, reason string) {
 	if !ok {
 		return
 	}
-	p.Phase, p.Since, p.Reason = phase, at.UTC(), clip(reason)
+	p.Phase, p.Since, p.Reason = phase, stamp(at), clip(reason)
 	if phase == Gone {
 		s.Placements = without(s.Placements, func(o Placement) bool {
 			return o.Model == p.Model && o.Phase == Gone && o.Epoch != epoch
@@ -344,6 +344,9 @@ func (s *State) setPlacement(p Placement) {
 		}
 	}
 }
+
+// stamp returns a time as it is kept: in UTC, without the reading of the monotonic clock.
+func stamp(t time.Time) time.Time { return t.Round(0).UTC() }
 
 // clip shortens a reason to what is kept, at a character boundary.
 func clip(s string) string {

@@ -124,8 +124,8 @@ func (m Model) Validate() error {
 			return fmt.Errorf("%w: %s of model %q is %d, allowed are 1 to %d", ErrInvalid, d.name, m.Name, d.val, d.max)
 		}
 	}
-	if m.Arch == "" || len(m.Arch) > 64 {
-		return fmt.Errorf("%w: architecture of model %q has %d characters, allowed are 1 to 64", ErrInvalid, m.Name, len(m.Arch))
+	if err := text("architecture", m.Arch, 1); err != nil {
+		return err
 	}
 	if m.Stages < 0 || m.Stages > m.Layers {
 		return fmt.Errorf("%w: %d stages for the %d layers of model %q", ErrInvalid, m.Stages, m.Layers, m.Name)
@@ -149,8 +149,11 @@ func (m Model) checkBlobs() error {
 	}
 	seen := make(map[string]bool, len(m.Blobs))
 	for _, b := range m.Blobs {
-		if b.Name == "" || len(b.Name) > 64 || seen[b.Name] {
-			return fmt.Errorf("%w: blob name %.80q of model %q is empty, too long or there twice", ErrInvalid, b.Name, m.Name)
+		if err := text("blob name", b.Name, 1); err != nil {
+			return err
+		}
+		if seen[b.Name] {
+			return fmt.Errorf("%w: blob %s of model %q is there twice", ErrInvalid, b.Name, m.Name)
 		}
 		seen[b.Name] = true
 		if !isDigest(b.Digest) {

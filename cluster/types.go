@@ -82,7 +82,7 @@ type Placement struct {
 	Phase    Phase     `json:"phase"`
 	Since    time.Time `json:"since"` // when it came into this phase, by the clock of the proposer
 	Hops     []Hop     `json:"hops"`
-	Reason   string    `json:"reason,omitempty"` // why it is draining or gone
+	Reason   string    `json:"reason,omitempty"` // why it was made, loads again, drains or is gone
 }
 
 // On returns the placement's hop on a node, and its index in the route.
