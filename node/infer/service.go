@@ -19,10 +19,11 @@ import (
 // Model is what a gateway needs of a model to take requests for it.
 type Model struct {
 	ModelInfo
-	Tokenizer *text.Tokenizer
-	Template  *text.Template // nil: the model has none
-	BOSText   string
-	EOSText   string
+	Tokenizer   *text.Tokenizer
+	Template    *text.Template // nil: the model has none, or TemplateErr says why it cannot be used
+	TemplateErr error
+	BOSText     string
+	EOSText     string
 }
 
 // Catalog knows the models of the cluster.
@@ -41,9 +42,9 @@ type Route struct {
 
 // Router picks a route; it never blocks.
 type Router interface {
-	// Pick returns a route for the model, ErrModelLoading or ErrModelNotFound. Requests of one key meet the same
-	// route while it is there and not overloaded.
-	Pick(model string, key []byte) (Route, error)
+	// Pick returns a route for the model, none of the skipped epochs; or ErrModelLoading, or ErrModelNotFound. Requests
+	// of one key meet the same route while it is there and not overloaded.
+	Pick(model string, key []byte, skip ...uint64) (Route, error)
 	// Changed is closed at the next change of the routes.
 	Changed() <-chan struct{}
 }
@@ -177,6 +178,9 @@ func encodePrompt(m *Model, r Request) ([]int32, error) {
 }
 
 func encodeChat(m *Model, messages []Message) ([]int32, error) {
+	if m.TemplateErr != nil {
+		return nil, fmt.Errorf("%w: %s: the template in the file cannot be used: %w", ErrNoChatTemplate, m.Name, m.TemplateErr)
+	}
 	if m.Template == nil {
 		return nil, fmt.Errorf("%w: %s; ask it by /v1/completions with a prompt", ErrNoChatTemplate, m.Name)
 	}
@@ -253,8 +257,22 @@ func mapError(err error) (mapped error, retry bool) {
 		return fmt.Errorf("%w: %s: %w", ErrNodeLost, broken.Node, broken.Err), true
 	case errors.As(err, &refused):
 		return mapRefused(refused)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, pipeline.ErrDeadline):
 		return fmt.Errorf("%w: %w", ErrDeadline, err), false
 	}
 	return err, false
+}
+
+func mapRefused(r *pipeline.Refused) (mapped error, retry bool) {
+	switch r.Kind {
+	case pipeline.NoMemory:
+		return fmt.Errorf("%w: node %s: %s; lower max_tokens, or try again when other requests have ended", ErrNoCapacity, r.Node, r.Text), false
+	case pipeline.Overloaded:
+		return fmt.Errorf("%w: node %s: %s", ErrOverloaded, r.Node, r.Text), false
+	case pipeline.Expired:
+		return fmt.Errorf("%w: node %s: %s", ErrDeadline, r.Node, r.Text), false
+	case pipeline.NotLoaded, pipeline.WrongEpoch, pipeline.Draining, pipeline.PeerLost:
+		return fmt.Errorf("%w: %w", ErrNodeLost, r), true
+	}
+	return r, false
 }

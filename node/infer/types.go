@@ -42,6 +42,8 @@ type TokenLogprob struct {
 	ID      int32
 	Bytes   []byte
 	Logprob float32
+	// NoLogprob marks the first token of an echoed prompt, which nothing predicts.
+	NoLogprob bool
 }
 
 // TokenInfo is one emitted token: the text it completes and, if asked for, log probabilities.

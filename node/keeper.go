@@ -1,0 +1,277 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"lamina/cluster"
+	"lamina/kernels"
+	"lamina/shard"
+	"lamina/shard/gguf"
+	"lamina/shard/pipeline"
+)
+
+// A keeper makes what this node has loaded equal to what the placements say: it fetches the blobs of a span, opens the
+// shard, serves the stage, and tells the cluster. What is not wanted any more is stopped and its memory given back.
+type keeper struct {
+	self    string
+	inc     uint64 // incarnation of this process
+	host    *pipeline.Host
+	blobs   blobSource
+	propose func(context.Context, cluster.Command) error
+	workers *kernels.Workers
+	memory  int64 // budget for weights and KV
+	log     *slog.Logger
+
+	wg sync.WaitGroup
+	mu struct {
+		sync.Mutex
+		stages map[uint64]*stage // by epoch
+		closed bool
+	}
+}
+
+// blobSource brings blobs from this node's disk or from peers.
+type blobSource interface {
+	// Ensure makes the blob present on this node's disk; it may take as long as ctx lasts.
+	Ensure(ctx context.Context, m cluster.Model, b cluster.Blob) error
+	// Load returns the verified bytes of a present blob, in memory, until free is called.
+	Load(ctx context.Context, b cluster.Blob) (data []byte, free func(), err error)
+}
+
+// stage is one span that this node is meant to hold. It belongs to the goroutine that runs it until done is closed.
+type stage struct {
+	key    pipeline.StageKey
+	model  cluster.Model
+	hop    cluster.Hop
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	bytes  int64 // weights and KV budget, 0 until they are taken
+}
+
+// errUnwanted ends a stage that no placement wants.
+var errUnwanted = errors.New("the placement does not need it any more")
+
+// retryMin and retryMax space out attempts to load what failed for a reason that may pass.
+const (
+	retryMin = 250 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+func newKeeper(self string, inc uint64, host *pipeline.Host, src blobSource, propose func(context.Context, cluster.Command) error, workers *kernels.Workers, memory int64, log *slog.Logger) *keeper {
+	k := &keeper{self: self, inc: inc, host: host, blobs: src, propose: propose, workers: workers, memory: memory, log: log}
+	k.mu.stages = map[uint64]*stage{}
+	return k
+}
+
+// update starts what the state wants of this node and stops the rest. It does not wait.
+func (k *keeper) update(s cluster.State) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.mu.closed {
+		return
+	}
+	if m, ok := s.Member(k.self); !ok || m.Incarnation != k.inc {
+		return // the cluster does not know this process yet; what it says is about an earlier one
+	}
+	wanted := map[uint64]bool{}
+	for _, p := range s.Placements {
+		hop, index, on := p.On(k.self)
+		if !on || p.Phase == cluster.Gone {
+			continue
+		}
+		wanted[p.Epoch] = true
+		m, known := s.ModelByDigest(p.Model)
+		if _, have := k.mu.stages[p.Epoch]; have || !known || p.Phase == cluster.Draining {
+			continue
+		}
+		k.start(m, hop, pipeline.StageKey{Model: p.Model, Epoch: p.Epoch, Index: index})
+	}
+	for epoch, st := range k.mu.stages {
+		if !wanted[epoch] {
+			st.cancel(errUnwanted)
+		}
+	}
+}
+
+// start runs a stage; k.mu is held.
+func (k *keeper) start(m cluster.Model, hop cluster.Hop, key pipeline.StageKey) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	st := &stage{key: key, model: m, hop: hop, cancel: cancel, done: make(chan struct{})}
+	k.mu.stages[key.Epoch] = st
+	k.wg.Go(func() {
+		defer close(st.done)
+		k.run(ctx, st)
+		k.mu.Lock()
+		delete(k.mu.stages, key.Epoch)
+		k.mu.Unlock()
+	})
+}
+
+// run loads, serves until ctx ends, and unloads.
+func (k *keeper) run(ctx context.Context, st *stage) {
+	log := k.log.With("model", st.model.Name, "layers", fmt.Sprintf("%d:%d", st.hop.First, st.hop.End), "epoch", st.key.Epoch)
+	log.Info("loading a span")
+	begun := time.Now()
+	loaded, err := k.load(ctx, st, log)
+	if err != nil {
+		if ctx.Err() == nil {
+			log.Error("a span cannot be loaded", "err", err)
+			k.tell(ctx, cluster.HopFailed{Epoch: st.key.Epoch, Node: k.self, Incarnation: k.inc, Reason: err.Error(), At: time.Now()}, log)
+		}
+		<-ctx.Done() // until the placement is gone: no second try of the same
+		return
+	}
+	defer loaded.free()
+	defer k.release(st)
+	if err := k.host.Serve(st.key, pipeline.ForShard(loaded.shard)); err != nil {
+		log.Error("a stage cannot be served", "err", err)
+		<-ctx.Done()
+		return
+	}
+	log.Info("a span is loaded", "seconds", time.Since(begun).Seconds(), "bytes", st.bytes)
+	k.tell(ctx, cluster.HopReady{Epoch: st.key.Epoch, Node: k.self, Incarnation: k.inc, At: time.Now()}, log)
+	<-ctx.Done()
+	k.host.Stop(st.key, context.Cause(ctx).Error())
+	log.Info("a span is closed")
+}
+
+// tell proposes until the cluster has agreed, refused it for good, or the stage is not wanted.
+func (k *keeper) tell(ctx context.Context, c cluster.Command, log *slog.Logger) {
+	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+		err := k.propose(ctx, c)
+		if err == nil || refusedForGood(err) {
+			if err != nil {
+				log.Debug("the cluster has moved on", "err", err)
+			}
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func refusedForGood(err error) bool {
+	return errors.Is(err, cluster.ErrStale) || errors.Is(err, cluster.ErrNotFound) || errors.Is(err, cluster.ErrInvalid)
+}
+
+// loadedShard is an open shard with the memory its weights stand in.
+type loadedShard struct {
+	shard *shard.Shard
+	frees []func()
+}
+
+func (l *loadedShard) free() {
+	if l.shard != nil {
+		_ = l.shard.Close() // frees memory only; there is nothing to lose
+	}
+	for _, f := range l.frees {
+		f()
+	}
+}
+
+// load brings the blobs and opens the shard. Errors that may pass (no peer has a blob just now) are tried again.
+func (k *keeper) load(ctx context.Context, st *stage, log *slog.Logger) (*loadedShard, error) {
+	want := st.model.SpanBlobs(st.hop.First, st.hop.End)
+	if want == nil {
+		return nil, fmt.Errorf("%w: layers %d:%d of a model with %d", cluster.ErrInvalid, st.hop.First, st.hop.End, st.model.Layers)
+	}
+	if err := k.reserve(st, want); err != nil {
+		return nil, err
+	}
+	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+		l, err := k.open(ctx, st, want)
+		if err == nil {
+			return l, nil
+		}
+		if permanent(err) || ctx.Err() != nil {
+			k.release(st)
+			return nil, err
+		}
+		log.Warn("blobs are not to be had yet; trying again", "err", err, "after", wait)
+		select {
+		case <-ctx.Done():
+			k.release(st)
+			return nil, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// open makes one attempt.
+func (k *keeper) open(ctx context.Context, st *stage, want []cluster.Blob) (*loadedShard, error) {
+	for _, b := range want {
+		if err := k.blobs.Ensure(ctx, st.model, b); err != nil {
+			return nil, fmt.Errorf("blob %s: %w", b.Name, err)
+		}
+	}
+	l := &loadedShard{}
+	parts := partMap{}
+	for _, b := range want {
+		data, free, err := k.blobs.Load(ctx, b)
+		if err != nil {
+			l.free()
+			return nil, fmt.Errorf("blob %s: %w", b.Name, err)
+		}
+		l.frees = append(l.frees, free)
+		parts[b.Name] = data
+	}
+	meta, err := gguf.Parse(parts[cluster.BlobMeta])
+	if err == nil {
+		l.shard, err = shard.Open(meta, parts, shard.Span{First: st.hop.First, End: st.hop.End},
+			shard.Options{Workers: k.workers, KVBudget: kvBudget(st.model, st.hop, st.bytes, sum(want))})
+	}
+	if err != nil {
+		l.free()
+		return nil, &permanentError{err}
+	}
+	return l, nil
+}
+
+// partMap is a shard.Source of blobs in memory.
+type partMap map[string][]byte
+
+// Part returns the bytes of a part.
+func (p partMap) Part(want shard.Part) ([]byte, error) {
+	data, ok := p[want.Name]
+	if !ok {
+		return nil, fmt.Errorf("part %s is not among the blobs of the span", want.Name)
+	}
+	return data, nil
+}
+
+// permanentError is one that the next try would meet again.
+type permanentError struct{ error }
+
+// Unwrap returns the cause.
+func (e *permanentError) Unwrap() error { return e.error }
+
+func permanent(err error) bool {
+	var p *permanentError
+	return errors.As(err, &p)
+}
+
+// close stops every stage and waits.
+func (k *keeper) close() {
+	k.mu.Lock()
+	k.mu.closed = true
+	for _, st := range k.mu.stages {
+		st.cancel(errors.New("the node is stopping"))
+	}
+	k.mu.Unlock()
+	k.wg.Wait()
+}
+
+func sum(blobs []cluster.Blob) (n int64) {
+	for _, b := range blobs {
+		n += b.Size
+	}
+	return n
+}

@@ -1,0 +1,79 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"lamina/cluster"
+	"lamina/node/infer"
+	"lamina/router"
+	"lamina/shard/pipeline"
+)
+
+// routes joins the router, which counts and chooses, with the state and with what gossip says of the nodes.
+type routes struct {
+	r *router.Router
+
+	mu struct {
+		sync.Mutex
+		changed chan struct{}
+	}
+}
+
+var _ infer.Router = (*routes)(nil)
+
+func newRoutes(seed uint64) *routes {
+	rs := &routes{r: router.New(seed)}
+	rs.mu.changed = make(chan struct{})
+	return rs
+}
+
+// update swaps the table. dead says which nodes cannot be reached; a placement that needs one is left out. Where no
+// placement would be left, all stay: gossip may be wrong, and a try costs less than a refusal.
+func (rs *routes) update(s cluster.State, dead func(cluster.NodeID) bool) {
+	t := router.TableOf(s, func(p cluster.Placement) bool {
+		for _, h := range p.Hops {
+			if dead(h.Node) {
+				return false
+			}
+		}
+		return true
+	})
+	all := router.TableOf(s, nil)
+	for name, list := range t {
+		if len(list) == 0 {
+			t[name] = all[name]
+		}
+	}
+	rs.r.Update(t)
+	rs.mu.Lock()
+	close(rs.mu.changed)
+	rs.mu.changed = make(chan struct{})
+	rs.mu.Unlock()
+}
+
+// Changed implements infer.Router.
+func (rs *routes) Changed() <-chan struct{} {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.mu.changed
+}
+
+// Pick implements infer.Router.
+func (rs *routes) Pick(model string, key []byte, skip ...uint64) (infer.Route, error) {
+	p, err := rs.r.Pick(model, key, skip...)
+	switch {
+	case errors.Is(err, router.ErrUnknownModel):
+		return infer.Route{}, fmt.Errorf("%w: %q", infer.ErrModelNotFound, model)
+	case errors.Is(err, router.ErrNotReady):
+		return infer.Route{}, fmt.Errorf("%w: %q has no replica that is ready; see lamina ps, and try again in a few seconds", infer.ErrModelLoading, model)
+	case err != nil:
+		return infer.Route{}, err
+	}
+	route := infer.Route{Epoch: p.Placement.Epoch, Release: p.Release, Hops: make([]pipeline.Hop, len(p.Placement.Hops))}
+	for i, h := range p.Placement.Hops {
+		route.Hops[i] = pipeline.Hop{Node: h.Node, First: h.First, End: h.End}
+	}
+	return route, nil
+}
