@@ -1,0 +1,118 @@
+package arch
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"lamina/kernels"
+	"lamina/shard/packed"
+)
+
+// Embed is the way into the layers: a row for every token.
+type Embed struct {
+	Tokens *kernels.Matrix `tensor:"token_embd.weight" dims:"vocab,hidden"`
+}
+
+// Head is the way out of the layers: a last norm, and a row for every token; without Output the
+// embedding serves as it (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017).
+type Head struct {
+	Norm   []float32       `tensor:"output_norm.weight" dims:"hidden"`
+	Output *kernels.Matrix `tensor:"output.weight,optional" dims:"vocab,hidden"`
+}
+
+// Tensor is what an architecture wants of a file: a matrix, or with Rows == 0 a vector.
+type Tensor struct {
+	Name       string // in a part; a file has it with "blk.N." before it, unless Model is set
+	Rows, Cols int
+	Model      bool // of the whole model, copied into every layer
+	Optional   bool
+}
+
+// Tensors lists what target, a pointer to an Embed, a Head or a Layer, binds, in the order of its
+// fields. An error is a mistake in a tag.
+func Tensors(target any, p Params) ([]Tensor, error) {
+	t := reflect.TypeOf(target).Elem()
+	list := make([]Tensor, t.NumField())
+	for i := range list {
+		var err error
+		if list[i], err = parseTag(t.Field(i), p); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func parseTag(f reflect.StructField, p Params) (Tensor, error) {
+	name, options, _ := strings.Cut(f.Tag.Get("tensor"), ",")
+	t := Tensor{Name: name}
+	for _, o := range strings.Split(options, ",") {
+		t.Model = t.Model || o == "model"
+		t.Optional = t.Optional || o == "optional"
+	}
+	dims := strings.Split(f.Tag.Get("dims"), ",")
+	want := 1
+	if f.Type == reflect.TypeFor[*kernels.Matrix]() {
+		want = 2
+		t.Rows = p.dim(dims[0])
+	}
+	t.Cols = p.dim(dims[len(dims)-1])
+	if name == "" || len(dims) != want || t.Cols < 1 || want == 2 && t.Rows < 1 {
+		return Tensor{}, fmt.Errorf("arch: field %s has tag %q, which is not understood", f.Name, f.Tag)
+	}
+	return t, nil
+}
+
+// dim resolves a name from a dims tag; 0 for an unknown one.
+func (p Params) dim(name string) int {
+	switch name {
+	case "hidden":
+		return p.Hidden
+	case "ffn":
+		return p.FFN
+	case "q":
+		return p.Heads * p.HeadDim
+	case "kv":
+		return p.KVHeads * p.HeadDim
+	case "vocab":
+		return p.Vocab
+	case "rope":
+		return p.RopeDim / 2
+	}
+	return 0
+}
+
+// Bind fills the fields of target from a part. Matrices refer to the part's bytes. Errors name the
+// tensor.
+func Bind(target any, p Params, part *packed.Part) error {
+	list, err := Tensors(target, p)
+	if err != nil {
+		return err
+	}
+	v := reflect.ValueOf(target).Elem()
+	for i, t := range list {
+		_, rows, cols, ok := part.Shape(t.Name)
+		if !ok && t.Optional {
+			continue
+		}
+		if !ok || rows != t.Rows || cols != t.Cols {
+			return fmt.Errorf("%w: %s is %d x %d, the model wants %d x %d: the part belongs to another model or version; add the model again",
+				ErrModel, t.Name, rows, cols, t.Rows, t.Cols)
+		}
+		if err := set(v.Field(i), t, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func set(field reflect.Value, t Tensor, part *packed.Part) error {
+	if t.Rows == 0 {
+		x, err := part.Vector(t.Name)
+		field.Set(reflect.ValueOf(x))
+		return err
+	}
+	m, err := part.Matrix(t.Name)
+	field.Set(reflect.ValueOf(m))
+	return err
+}

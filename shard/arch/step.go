@@ -1,0 +1,204 @@
+package arch
+
+import (
+	"math"
+	"slices"
+
+	"lamina/kernels"
+)
+
+// splitRows is the number of rows from which work on single rows is spread over the workers; below it
+// the hand-over costs more than it gains.
+const splitRows = 16
+
+// Run is the rows of one sequence in a step.
+type Run struct {
+	KV    []*kernels.KV // its cache, one for each layer of the span
+	First int           // position of its first row
+	Rows  int
+}
+
+// Step carries rows through layers. It holds the batch and every buffer that a forward pass needs, and
+// is used again and again: in the steady state it allocates nothing. Its methods are the bricks of which
+// an architecture's Forward is made; the slices they return hold a row for each row of the batch and are
+// good until the brick is used again.
+type Step struct {
+	X []float32 // the residual stream, rows x Hidden; owned by the caller of Begin
+
+	p     Params
+	w     *kernels.Workers
+	rows  int
+	layer int // within the span
+	runs  []Run
+	pos   []int // of each row
+	scale float32
+
+	rope  *kernels.RopeTable
+	freqs []float32 // that rope was made with
+
+	acts                             kernels.Acts // the input of the next products
+	norm, q, k, v, attn, gate, up, y []float32
+	outs                             [3][]float32
+	mats                             [3]*kernels.Matrix
+	seqs                             []kernels.AttnSeq
+}
+
+// NewStep returns a Step for models of p. The workers stay the caller's.
+func NewStep(p Params, w *kernels.Workers) *Step {
+	return &Step{p: p, w: w, scale: float32(1 / math.Sqrt(float64(p.HeadDim)))}
+}
+
+// Begin takes up a batch: x is rows x Hidden, the rows of the runs one after another.
+func (s *Step) Begin(x []float32, runs []Run) {
+	s.X, s.runs, s.layer, s.pos = x, runs, 0, s.pos[:0]
+	for _, r := range runs {
+		for i := range r.Rows {
+			s.pos = append(s.pos, r.First+i)
+		}
+	}
+	s.rows = len(s.pos)
+}
+
+// Layers carries the batch through the layers of a span.
+func (s *Step) Layers(layers []Layer) {
+	for i, l := range layers {
+		s.layer = i
+		l.Forward(s)
+	}
+}
+
+// Look writes the embeddings of tokens, checked to be in the vocabulary, into x.
+func (s *Step) Look(e *kernels.Matrix, x []float32, tokens []int32) {
+	for i, t := range tokens {
+		e.Row(x[i*s.p.Hidden:(i+1)*s.p.Hidden], int(t))
+	}
+}
+
+// Logits writes the logits of rows rows of x, which it norms in place: rows x Vocab.
+func (s *Step) Logits(logits, x []float32, rows int, h *Head) {
+	kernels.RMSNorm(x, x, h.Norm, rows, s.p.Hidden, s.p.Eps)
+	s.acts.Quantize(s.w, x, rows, s.p.Hidden)
+	s.product(logits, h.Output)
+}
+
+// Norm makes RMSNorm(X) * weight (Zhang and Sennrich, 2019) the input of the next products.
+func (s *Step) Norm(weight []float32) {
+	s.norm = grow(s.norm, s.rows*s.p.Hidden)
+	if s.rows < splitRows {
+		s.normRows(weight, 0, s.rows)
+	} else {
+		s.split(func(from, to int) { s.normRows(weight, from, to) })
+	}
+	s.acts.Quantize(s.w, s.norm, s.rows, s.p.Hidden)
+}
+
+func (s *Step) normRows(weight []float32, from, to int) {
+	n := s.p.Hidden
+	kernels.RMSNorm(s.norm[from*n:to*n], s.X[from*n:to*n], weight, to-from, n, s.p.Eps)
+}
+
+// QKV multiplies the input with the three matrices of attention.
+func (s *Step) QKV(mq, mk, mv *kernels.Matrix) (q, k, v []float32) {
+	s.q = grow(s.q, s.rows*mq.Rows)
+	s.k = grow(s.k, s.rows*mk.Rows)
+	s.v = grow(s.v, s.rows*mv.Rows)
+	s.outs = [3][]float32{s.q, s.k, s.v}
+	s.mats = [3]*kernels.Matrix{mq, mk, mv}
+	kernels.MatMul(s.w, s.outs[:], &s.acts, s.mats[:]...)
+	return s.q, s.k, s.v
+}
+
+// Bias adds a bias to every row.
+func (s *Step) Bias(y, bias []float32) { kernels.AddBias(y, bias, s.rows) }
+
+// Rope rotates the heads of q and k by their rows' positions (Su et al., "RoFormer", 2021), the
+// frequencies divided by freqs if there are any.
+func (s *Step) Rope(q, k, freqs []float32, style kernels.RopeStyle) {
+	if s.rope == nil || !slices.Equal(freqs, s.freqs) {
+		scaling := s.p.Scaling
+		scaling.Factors = freqs
+		s.rope, s.freqs = kernels.NewRopeTable(s.p.RopeDim, s.p.Base, scaling), freqs
+	}
+	if s.rows < splitRows {
+		s.ropeRows(q, k, style, 0, s.rows)
+	} else {
+		s.split(func(from, to int) { s.ropeRows(q, k, style, from, to) })
+	}
+}
+
+func (s *Step) ropeRows(q, k []float32, style kernels.RopeStyle, from, to int) {
+	hd := s.p.HeadDim
+	nq, nk := s.p.Heads*hd, s.p.KVHeads*hd
+	for i := from; i < to; i++ {
+		s.rope.Apply(q[i*nq:(i+1)*nq], s.p.Heads, hd, s.pos[i], style)
+		s.rope.Apply(k[i*nk:(i+1)*nk], s.p.KVHeads, hd, s.pos[i], style)
+	}
+}
+
+// Attend appends k and v to the caches of the rows' sequences and lets each row of q attend to what its
+// sequence holds up to its position.
+func (s *Step) Attend(q, k, v []float32) []float32 {
+	hd := s.p.HeadDim
+	nk := s.p.KVHeads * hd
+	s.seqs = s.seqs[:0]
+	at := 0
+	for _, r := range s.runs {
+		kv := r.KV[s.layer]
+		kv.Append(k[at*nk:(at+r.Rows)*nk], v[at*nk:(at+r.Rows)*nk], r.Rows)
+		s.seqs = append(s.seqs, kernels.AttnSeq{KV: kv, First: r.First, Rows: r.Rows})
+		at += r.Rows
+	}
+	s.attn = grow(s.attn, len(q))
+	kernels.Attention(s.w, s.attn, q, s.seqs, s.p.Heads, hd, s.scale)
+	return s.attn
+}
+
+// SwiGLU returns silu(gate·input) * up·input (Shazeer, "GLU Variants Improve Transformer", 2020).
+func (s *Step) SwiGLU(gate, up *kernels.Matrix) []float32 {
+	n := s.rows * gate.Rows
+	s.gate, s.up = grow(s.gate, n), grow(s.up, n)
+	s.outs[0], s.outs[1] = s.gate, s.up
+	s.mats[0], s.mats[1] = gate, up
+	kernels.MatMul(s.w, s.outs[:2], &s.acts, s.mats[:2]...)
+	if s.rows < splitRows {
+		kernels.SiluMul(s.gate, s.gate, s.up)
+	} else {
+		s.split(func(from, to int) {
+			g := s.gate[from*gate.Rows : to*gate.Rows]
+			kernels.SiluMul(g, g, s.up[from*gate.Rows:to*gate.Rows])
+		})
+	}
+	return s.gate
+}
+
+// Residual adds m·in to X.
+func (s *Step) Residual(m *kernels.Matrix, in []float32) {
+	s.acts.Quantize(s.w, in, s.rows, m.Cols)
+	s.y = grow(s.y, s.rows*m.Rows)
+	s.product(s.y, m)
+	if s.rows < splitRows {
+		kernels.Add(s.X, s.y)
+	} else {
+		s.split(func(from, to int) { kernels.Add(s.X[from*m.Rows:to*m.Rows], s.y[from*m.Rows:to*m.Rows]) })
+	}
+}
+
+// product multiplies the input with one matrix.
+func (s *Step) product(y []float32, m *kernels.Matrix) {
+	s.outs[0], s.mats[0] = y, m
+	kernels.MatMul(s.w, s.outs[:1], &s.acts, s.mats[:1]...)
+}
+
+// split spreads the rows over the workers.
+func (s *Step) split(f func(from, to int)) {
+	parts := min(4*s.w.N(), s.rows)
+	s.w.Do(parts, func(i int) { f(s.rows*i/parts, s.rows*(i+1)/parts) })
+}
+
+// grow returns a slice of n elements, of b's memory if that is large enough.
+func grow(b []float32, n int) []float32 {
+	if cap(b) < n {
+		return make([]float32, n)
+	}
+	return b[:n]
+}

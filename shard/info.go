@@ -1,0 +1,80 @@
+package shard
+
+import (
+	"lamina/kernels"
+	"lamina/shard/arch"
+	"lamina/shard/gguf"
+)
+
+// tiedKey marks in a metadata part that the model has no output matrix of its own; a file shows it by
+// its tensors.
+const tiedKey = "lamina.tied"
+
+// Info is what a model's metadata says about it; planning needs no more.
+type Info struct {
+	Name    string // as its makers call it; may be empty
+	Arch    string
+	Layers  int
+	Hidden  int // elements of a row of activations between layers
+	Vocab   int
+	Context int
+	Heads   int
+	KVHeads int
+	HeadDim int
+	Params  int64
+	Tied    bool // the embedding serves as output matrix
+}
+
+// ReadInfo reads the metadata of a model: of a whole file or of its metadata part. Every number is
+// within bounds in which sizes computed of it do not overflow. Errors wrap arch.ErrModel.
+func ReadInfo(meta *gguf.File) (Info, error) {
+	p, err := arch.Read(meta.KV)
+	if err != nil {
+		return Info{}, err
+	}
+	i := Info{Arch: p.Arch, Layers: p.Layers, Hidden: p.Hidden, Vocab: p.Vocab, Context: p.Context,
+		Heads: p.Heads, KVHeads: p.KVHeads, HeadDim: p.HeadDim, Tied: tied(meta)}
+	i.Name, _ = meta.KV.String("general.name")
+	i.Params, err = countParams(p, i.Tied)
+	return i, err
+}
+
+func tied(f *gguf.File) bool {
+	if len(f.Tensors) == 0 {
+		t, _ := f.KV.Bool(tiedKey)
+		return t
+	}
+	_, own := f.Tensor("output.weight")
+	return !own
+}
+
+func countParams(p arch.Params, tied bool) (int64, error) {
+	a, err := arch.Lookup(p.Arch)
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	add := func(target any, times int) error {
+		list, err := arch.Tensors(target, p)
+		for _, t := range list {
+			if !t.Optional || t.Name == outputName && !tied {
+				sum += int64(times) * int64(max(t.Rows, 1)) * int64(t.Cols)
+			}
+		}
+		return err
+	}
+	for _, part := range []struct {
+		target any
+		times  int
+	}{{new(arch.Embed), 1}, {a.Layer(), p.Layers}, {new(arch.Head), 1}} {
+		if err := add(part.target, part.times); err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+// KVBytes is the memory that a sequence of a number of positions takes in the layers of a span.
+func (i Info) KVBytes(span Span, positions int) int64 {
+	return int64(span.Layers()) * kernels.KVBytes(i.KVHeads, i.HeadDim, positions)
+}
