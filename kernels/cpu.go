@@ -1,0 +1,35 @@
+package kernels
+
+import (
+	"os"
+)
+
+// level is a set of instructions that the kernels are written for.
+type level uint8
+
+const (
+	generic level = iota
+	avx2
+	avx512 // with VNNI; an AVX-512 without it uses avx2
+	levels // how many there are
+)
+
+func (l level) String() string { return [levels]string{"generic", "avx2", "avx512"}[l] }
+
+// active is the level in use. It is chosen once, when the program starts; only tests set it later.
+var active = choose(os.Getenv("KERNELS"), bestLevel())
+
+// choose returns the level that KERNELS asks for, or the best one when it names none or one that
+// this CPU does not have.
+func choose(name string, best level) level {
+	for l := range levels {
+		if name == l.String() {
+			return min(l, best)
+		}
+	}
+	return best
+}
+
+// Impl returns the name of the implementation in use: "generic", "avx2" or "avx512". The best one
+// that the CPU has is taken, unless the environment variable KERNELS names a lower one.
+func Impl() string { return active.String() }

@@ -1,0 +1,78 @@
+package kernels
+
+// quant returns the products at a level.
+func (l level) quant() *quantImpl { return &quantImpls[l] }
+
+// genericQuant is the truth that every other implementation equals bit for bit.
+var genericQuant = quantImpl{tile: 8, quantize: quantizeRow, panel: panelGeneric}
+
+// panelGeneric multiplies one panel with one tile. For each sub-block of 32 weights, in order, a
+// result takes in
+//
+//	t = float32(integer dot) * weight scale     rounded
+//	y = t * activation scale + y                fused
+//	y = weight minimum * (d * sum(q)) + y       fused, only in types with minimums
+//
+// (Q6_K: twice the first two lines, for 16 weights each); float weights: y = w*x + y, fused, for each
+// column in order.
+func panelGeneric(m *Matrix, w []byte, a *tile, y []float32, stride int) {
+	var acc [maxTile][panelRows]float32
+	f := formOf(m.Type)
+	if f.quantised() {
+		quantPanel(f, w, a, &acc)
+	} else {
+		floatPanel(f, w, a, &acc)
+	}
+	for r := range a.rows {
+		copy(y[r*stride:r*stride+panelRows], acc[r][:])
+	}
+}
+
+// quantPanel adds up the products of a quantised panel.
+func quantPanel(f *form, w []byte, a *tile, acc *[maxTile][panelRows]float32) {
+	var b sub
+	n := f.panelBlock()
+	for k := range a.cols / 32 {
+		blk := w[k*32/f.block*n : (k*32/f.block+1)*n]
+		scales := a.f[2*k*a.rows : 2*(k+1)*a.rows]
+		for i := range panelRows {
+			f.readPanel(&b, blk, k%f.subs(), i)
+			for r := range a.rows {
+				q := (*[32]int8)(a.q[32*(k*a.rows+r):])
+				y, d := acc[r][i], scales[r]
+				lo, hi := dot16(b.w[:16], q[:16]), dot16(b.w[16:], q[16:])
+				if f.half {
+					y = fma32(float32(float32(lo)*b.scale[0]), d, y)
+					y = fma32(float32(float32(hi)*b.scale[1]), d, y)
+				} else {
+					y = fma32(float32(float32(lo+hi)*b.scale[0]), d, y)
+				}
+				if f.mins {
+					y = fma32(b.min, scales[a.rows+r], y)
+				}
+				acc[r][i] = y
+			}
+		}
+	}
+}
+
+// dot16 is the exact dot product of 16 small integers.
+func dot16(w, q []int8) (s int32) {
+	q = q[:len(w)]
+	for k, v := range w {
+		s += int32(v) * int32(q[k])
+	}
+	return s
+}
+
+// floatPanel adds up the products of a panel of float weights.
+func floatPanel(f *form, w []byte, a *tile, acc *[maxTile][panelRows]float32) {
+	for k := range a.cols {
+		for i := range panelRows {
+			v := f.float(w, k*panelRows+i)
+			for r := range a.rows {
+				acc[r][i] = fma32(v, a.x[r*a.cols+k], acc[r][i])
+			}
+		}
+	}
+}
