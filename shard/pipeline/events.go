@@ -9,6 +9,8 @@ type Events struct {
 	Chunk func(StageInfo, ChunkStats)
 	// Closed: a sequence has left a stage. Called once for each sequence that was opened there.
 	Closed func(StageInfo, DecodeStats)
+	// Panicked: a step panicked. The stage's sequences have failed; the stage goes on.
+	Panicked func(info StageInfo, value any, stack []byte)
 }
 
 // StageInfo says where something happened.

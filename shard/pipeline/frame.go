@@ -41,7 +41,8 @@ const (
 	FlagPrompt Flags = 1 << iota
 	// FlagSample asks the tail to choose a token after the last row of this Step.
 	FlagSample
-	// FlagLast marks the Token that ends a sequence. Count 0: there is no token, the prompt alone was asked for.
+	// FlagLast marks the Token that ends a sequence (Count 0: there is none, the prompt alone was asked for), and a Close
+	// because it is complete.
 	FlagLast
 	// FlagEOS tells with FlagLast that the model ended its answer; without it the length was reached.
 	FlagEOS
@@ -73,7 +74,8 @@ type Frame struct {
 	Count   uint32 // Step: rows; Token: tokens
 	Spent   uint32 // microseconds of queue and compute in stages 1.. since the rows left stage 0; saturates
 
-	Tokens []int32        // Step for stage 0, Token
+	ID     int32          // Token: the token, if Count is 1
+	Tokens []int32        // Step for stage 0
 	X      []float32      // Step for the others: Count rows of Hidden values
 	Scores []sample.Token // Token, if log probabilities were asked for; one per token
 	Open   *OpenRequest   // Open
@@ -89,8 +91,8 @@ func (f *Frame) Release() {
 	}
 }
 
-// has tells whether all of the flags are set.
-func (f *Frame) has(flags Flags) bool { return f.Flags&flags == flags }
+// has tells whether the flag is set.
+func (f *Frame) has(flag Flags) bool { return f.Flags&flag != 0 }
 
 // OpenRequest is what the stages need to know of a sequence; it travels from stage to stage ahead of the first chunk.
 type OpenRequest struct {

@@ -89,14 +89,12 @@ type Stats struct {
 	First, Last  time.Time // arrival of the first and the last token; zero if there was none
 }
 
-// Errors of Generate besides Broken, Refused and the context's.
+// Errors besides Broken, Refused and the context's (a passed Request.Deadline is context.DeadlineExceeded too).
 var (
 	// ErrRequest: the request cannot be run as it stands; the text names the field.
 	ErrRequest = errors.New("invalid pipeline request")
 	// ErrClosed: the Host is closed.
 	ErrClosed = errors.New("pipeline host is closed")
-	// ErrDeadline: Request.Deadline has passed.
-	ErrDeadline = errors.New("deadline of the sequence has passed")
 	// ErrStop, returned by emit, ends the sequence without an error of Generate.
 	ErrStop = errors.New("stop the sequence")
 	// ErrNoMemory is wrapped by Stepper.NewSeq when the KV cache has no room.
@@ -135,11 +133,14 @@ type Limits struct {
 	QueuedRows int
 	// ChunkRows is the longest chunk a gateway sends. Default 256.
 	ChunkRows int
-	// GroupRows bounds the prompt rows of a step (but one chunk always goes). Default 256.
+	// GroupRows bounds the prompt rows of a step. Default 256.
 	GroupRows int
+	// MixedRows bounds the prompt rows of a step that also decodes, and so the pause that a prompt makes in the
+	// other sequences' answers. Default 64.
+	MixedRows int
 	// GroupDecodes bounds the decoding sequences of a step. Default 64.
 	GroupDecodes int
-	// LogitBytes bounds the logits of a step at the tail when prompts are scored. Default 16 MiB.
+	// LogitBytes bounds the logits of a sequence in a step at the tail while its prompt is scored. Default 8 MiB.
 	LogitBytes int
 	// Life is how long a sequence may live if its request has no deadline. Default 1 h.
 	Life time.Duration
@@ -157,8 +158,9 @@ func (l Limits) withDefaults() Limits {
 	def(&l.QueuedRows, 16384)
 	def(&l.ChunkRows, 256)
 	def(&l.GroupRows, 256)
+	def(&l.MixedRows, 64)
 	def(&l.GroupDecodes, 64)
-	def(&l.LogitBytes, 16<<20)
+	def(&l.LogitBytes, 8<<20)
 	def(&l.Tombstones, 4096)
 	if l.Life <= 0 {
 		l.Life = time.Hour

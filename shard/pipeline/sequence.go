@@ -1,0 +1,110 @@
+package pipeline
+
+import (
+	"fmt"
+	"time"
+
+	"lamina/shard/sample"
+)
+
+// sequence is one sequence at one stage.
+type sequence struct {
+	id      uint64
+	attempt uint32
+	open    *OpenRequest
+	prev    string // who sends its rows: the gateway or the previous hop
+	next    string // who gets its rows; "" at the tail
+	ring    string // with several hops: at stage 0 the tail's node, at the tail stage 0's
+	expires time.Time
+
+	kv      Seq // nil until settled
+	rewind  int // position to rewind to before the next step, or -1
+	queued  int // position after the rows that have arrived
+	grouped bool
+	ended   bool
+	decodes bool            // a decoding row has been seen: it counts as one of the sequences that circulate
+	sampler *sample.Sampler // tail
+
+	left  time.Time // stage 0: when the last row went on
+	stats DecodeStats
+}
+
+// has tells whether node has a part in the sequence that it cannot go on without, seen from this stage.
+func (q *sequence) has(node string) bool {
+	return node == q.open.Gateway || node == q.prev || node == q.next || node == q.ring
+}
+
+// work is rows of a sequence that wait for a step or are in one.
+type work struct {
+	seq     *sequence
+	attempt uint32
+	frame   *Frame // where the rows are; nil for a token
+	token   [1]int32
+	pos     int // of the first row that is not computed yet
+	count   int // rows left
+	part    int // rows in the running step; 0: none
+	flags   Flags
+	spent   uint32
+	arrived time.Time
+
+	// Of the sequence, as it was when the step began: the step runs while the owner's lock is free.
+	open    *OpenRequest
+	sampler *sample.Sampler
+
+	scores  []sample.Token // tail: what the step's rows say of the prompt
+	chosen  sample.Token   // tail: the next token, if this part ends with a sampled row
+	err     error
+}
+
+// sampled tells whether the part in the step ends with a row after which a token is chosen.
+func (w *work) sampled() bool { return w.flags&FlagSample != 0 && w.part == w.count }
+
+// Bounds of an OpenRequest; the codec checks the same before it allocates.
+const (
+	MaxName    = 256
+	MaxEOS     = 64
+	MaxText    = 512
+	MaxContext = 1 << 24
+)
+
+// validate checks what a stage relies on: that the hop is this node's with the stage's span, and that every number is
+// in range. An error is for the gateway to read.
+func (o *OpenRequest) validate(self string, index int, sh Shape) error {
+	if err := validateRoute(o.Route); err != nil {
+		return err
+	}
+	if index >= len(o.Route) {
+		return fmt.Errorf("hop %d of a route of %d", index, len(o.Route))
+	}
+	if h := o.Route[index]; h.Node != self || h.First != sh.First || h.End != sh.End {
+		return fmt.Errorf("hop %d is %s with layers %d to %d, but this is %s with %d to %d", index, h.Node, h.First, h.End, self, sh.First, sh.End)
+	}
+	if end := o.Route[len(o.Route)-1].End; end != sh.Layers {
+		return fmt.Errorf("the route ends at layer %d of %d", end, sh.Layers)
+	}
+	if o.Prompt < 1 || o.MaxNew < 0 || o.Positions < o.Prompt || len(o.History) > o.Prompt {
+		return fmt.Errorf("prompt of %d, %d new tokens, %d positions, history of %d do not fit together", o.Prompt, o.MaxNew, o.Positions, len(o.History))
+	}
+	if o.Positions > sh.Context {
+		return fmt.Errorf("%d positions, but the model's context is %d", o.Positions, sh.Context)
+	}
+	if o.PromptLogprobs && len(o.History) != o.Prompt {
+		return fmt.Errorf("scores of a prompt of %d need all of it, not %d tokens", o.Prompt, len(o.History))
+	}
+	return o.Sampling.Validate()
+}
+
+// validateRoute checks that the hops cover the layers from 0 on without a gap.
+func validateRoute(route []Hop) error {
+	if len(route) == 0 || len(route) > MaxHops {
+		return fmt.Errorf("a route of %d hops, must be 1 to %d", len(route), MaxHops)
+	}
+	at := 0
+	for i, h := range route {
+		if h.First != at || h.End <= h.First || h.Node == "" || len(h.Node) > MaxName {
+			return fmt.Errorf("hop %d is %q with layers %d to %d, must begin at %d", i, h.Node, h.First, h.End, at)
+		}
+		at = h.End
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package pipeline
+
+import (
+	"sync/atomic"
+	"time"
+
+	"lamina/shard/sample"
+)
+
+// counters are Dropped while it is being counted.
+type counters struct{ stale, duplicate, foreign, unknown atomic.Uint64 }
+
+// stage is the pure core of one stage: frames come in by deliver, next gives the group to step, done takes what the step
+// made; frames to send gather in the outbox, events in notes. It starts no goroutine, reads no clock, and calls the
+// Stepper's sequences in settle only. The owner serialises all calls.
+type stage struct {
+	key     StageKey
+	self    string
+	step    Stepper
+	shape   Shape
+	limits  Limits
+	dropped *counters
+
+	seqs    map[uint64]*sequence
+	buried  tombstones
+	opening []*sequence // wait for their KV
+	freeing []Seq       // wait to be freed
+	rewound []*sequence // wait to be rewound
+	stopped string      // why no sequence is taken any more; "" while serving
+
+	decodes []*work // rows after a token, in order of arrival
+	prompts []*work // chunks of prompts, in order of arrival
+	rows    int     // waiting in prompts
+	flying  int     // sequences that decode
+	idle    []*work // for reuse
+
+	group   []*work // in the running step
+	batch   []Rows  // their input
+	started time.Time
+
+	scratch sample.Scratch
+	outbox
+	notes []note
+}
+
+func newStage(key StageKey, self string, step Stepper, limits Limits, dropped *counters) *stage {
+	return &stage{
+		key: key, self: self, step: step, shape: step.Shape(), limits: limits, dropped: dropped,
+		seqs: make(map[uint64]*sequence), buried: newTombstones(limits.Tombstones),
+	}
+}
+
+// tail tells whether this is the last stage.
+func (s *stage) tail() bool { return s.shape.End == s.shape.Layers }
+
+// head tells whether this is the first stage.
+func (s *stage) head() bool { return s.key.Index == 0 }
+
+// deliver takes a frame that came from a node. kept says that the stage will release it later.
+func (s *stage) deliver(now time.Time, from string, f *Frame) (kept bool) {
+	switch f.Kind {
+	case KindOpen:
+		s.onOpen(now, from, f)
+		return false
+	case KindClose:
+		s.onClose(from, f)
+		return false
+	}
+	q := s.find(f)
+	if q == nil {
+		return false
+	}
+	switch f.Kind {
+	case KindStep:
+		return s.onStep(now, from, q, f)
+	case KindToken:
+		s.onToken(now, from, q, f)
+	default:
+		s.dropped.unknown.Add(1)
+	}
+	return false
+}
+
+// find returns the live sequence of a frame, or nil if the frame comes too late or too early.
+func (s *stage) find(f *Frame) *sequence {
+	q := s.seqs[f.Seq]
+	switch {
+	case q != nil && q.attempt == f.Attempt:
+		return q
+	case q != nil || s.buried.holds(f.Seq, f.Attempt):
+		s.dropped.stale.Add(1)
+	default:
+		s.dropped.unknown.Add(1)
+	}
+	return nil
+}
+
+// onStep queues rows. The positions of a sequence come in order, so a lower one has been here before and a gap is an error.
+func (s *stage) onStep(now time.Time, from string, q *sequence, f *Frame) (kept bool) {
+	pos, n := int(f.Pos), int(f.Count)
+	switch {
+	case from != q.prev:
+		s.dropped.foreign.Add(1)
+		return false
+	case pos < q.queued:
+		s.dropped.duplicate.Add(1)
+		return false
+	case pos > q.queued || n < 1 || pos+n > q.open.Positions || !s.fits(f, n):
+		s.fail(q, BadFrame, "rows %d to %d of %d after %d, %d tokens, %d values", pos, pos+n, q.open.Positions, q.queued, len(f.Tokens), len(f.X))
+		return false
+	case f.has(FlagPrompt) && s.rows+n > s.limits.QueuedRows:
+		s.fail(q, Overloaded, "%d rows wait, the limit is %d", s.rows, s.limits.QueuedRows)
+		return false
+	}
+	w := s.newWork(q, now, pos, n, f.Flags, f.Spent)
+	w.frame = f
+	s.queue(w)
+	return true
+}
+
+// fits tells whether the payload is n rows of what this stage takes.
+func (s *stage) fits(f *Frame, n int) bool {
+	if !s.head() {
+		return len(f.X) == n*s.shape.Hidden && len(f.Tokens) == 0
+	}
+	if len(f.Tokens) != n || len(f.X) != 0 {
+		return false
+	}
+	for _, id := range f.Tokens {
+		if id < 0 || int(id) >= s.shape.Vocab {
+			return false
+		}
+	}
+	return true
+}
+
+// onToken begins the next round of a sequence at stage 0, or ends it there and, along the chain, everywhere.
+func (s *stage) onToken(now time.Time, from string, q *sequence, f *Frame) {
+	pos := int(f.Pos)
+	switch {
+	case !s.head() || from != q.ring:
+		s.dropped.foreign.Add(1)
+		return
+	case f.has(FlagLast):
+		s.lap(q, now, f.Spent)
+		s.end(q, OutcomeDone)
+		return
+	case pos < q.queued:
+		s.dropped.duplicate.Add(1)
+		return
+	case pos > q.queued || pos >= q.open.Positions || f.Count != 1 || f.ID < 0 || int(f.ID) >= s.shape.Vocab:
+		s.fail(q, BadFrame, "token %d at position %d of %d after %d", f.ID, pos, q.open.Positions, q.queued)
+		return
+	}
+	s.lap(q, now, f.Spent)
+	s.again(q, now, f.ID, 0)
+}
+
+// lap adds up the time that a row was neither waiting nor computed while it went round.
+func (s *stage) lap(q *sequence, now time.Time, spent uint32) {
+	if d := now.Sub(q.left) - time.Duration(spent)*time.Microsecond; d > 0 && !q.left.IsZero() {
+		q.stats.Wire += d
+	}
+}
+
+// again queues the row of a token at its sequence's end.
+func (s *stage) again(q *sequence, now time.Time, id int32, spent uint32) {
+	w := s.newWork(q, now, q.queued, 1, FlagSample, spent)
+	w.token[0] = id
+	s.queue(w)
+}
+
+func (s *stage) queue(w *work) {
+	q := w.seq
+	q.queued = w.pos + w.count
+	if w.flags&FlagPrompt != 0 {
+		s.rows += w.count
+		s.prompts = append(s.prompts, w)
+		return
+	}
+	if !q.decodes {
+		q.decodes = true
+		s.flying++
+	}
+	s.decodes = append(s.decodes, w)
+}
+
+func (s *stage) newWork(q *sequence, now time.Time, pos, count int, flags Flags, spent uint32) *work {
+	var w *work
+	if n := len(s.idle); n > 0 {
+		w, s.idle = s.idle[n-1], s.idle[:n-1]
+	} else {
+		w = new(work)
+	}
+	*w = work{seq: q, attempt: q.attempt, pos: pos, count: count, flags: flags, spent: spent, arrived: now}
+	return w
+}
+
+// recycle lets go of work that is over.
+func (s *stage) recycle(w *work) {
+	if w.frame != nil {
+		w.frame.Release()
+	}
+	*w = work{}
+	s.idle = append(s.idle, w)
+}
+
+// unqueue drops the waiting rows of a sequence. What is in the running step is let go of by done.
+func (s *stage) unqueue(q *sequence) {
+	drop := func(list []*work) []*work {
+		kept := list[:0]
+		for _, w := range list {
+			if w.seq != q {
+				kept = append(kept, w)
+				continue
+			}
+			if w.flags&FlagPrompt != 0 {
+				s.rows -= w.count - w.part
+			}
+			if w.part == 0 {
+				s.recycle(w)
+			}
+		}
+		clear(list[len(kept):])
+		return kept
+	}
+	s.decodes, s.prompts = drop(s.decodes), drop(s.prompts)
+}
+
+// load is how many sequences and waiting rows there are.
+func (s *stage) load() Load {
+	return Load{Sequences: len(s.seqs), QueuedRows: s.rows + len(s.decodes)}
+}

@@ -1,0 +1,69 @@
+package pipeline
+
+import (
+	"slices"
+	"time"
+)
+
+// answer reports what the tail knows after a part: scores of the prompt, a credit, and the next token, which goes to stage 0
+// to begin the next round and to the gateway at the same time.
+func (s *stage) answer(now time.Time, w *work, spent uint32) {
+	q, end := w.seq, w.pos+w.part
+	f := Frame{Stage: Gateway, Seq: q.id, Epoch: s.key.Epoch, Attempt: q.attempt, Spent: spent}
+	if len(w.scores) > 0 {
+		t := f
+		t.Kind, t.Flags, t.Pos, t.Count, t.Scores = KindToken, FlagPrompt, uint32(w.pos+1), uint32(len(w.scores)), w.scores
+		s.put(q.open.Gateway, t)
+	}
+	f.Pos = uint32(end)
+	switch {
+	case w.sampled():
+		f.Kind, f.Count, f.ID = KindToken, 1, w.chosen.ID
+		if q.open.Sampling.WantLogprobs {
+			f.Scores = append(f.Scores, w.chosen)
+		}
+		f.Flags = s.verdict(q, end, w.chosen.ID)
+	case end == q.open.Prompt && q.open.MaxNew == 0:
+		f.Kind, f.Flags = KindToken, FlagLast
+	case w.flags&FlagPrompt != 0:
+		f.Kind = KindCredit
+		s.put(q.open.Gateway, f)
+		return
+	default: // rows that are computed again after a change of route, all but the last
+		return
+	}
+	s.round(now, q, f)
+}
+
+// verdict tells whether the token at a position is the last one, and why.
+func (s *stage) verdict(q *sequence, pos int, id int32) Flags {
+	switch {
+	case slices.Contains(q.open.EOS, id):
+		return FlagLast | FlagEOS
+	case pos+1-q.open.Prompt >= q.open.MaxNew:
+		return FlagLast
+	}
+	return 0
+}
+
+// round hands a token to stage 0 and to the gateway: without a frame if stage 0 is here, in one frame if both are one node.
+func (s *stage) round(now time.Time, q *sequence, f Frame) {
+	last := f.has(FlagLast)
+	switch {
+	case s.head():
+		s.put(q.open.Gateway, f)
+	case q.ring == q.open.Gateway:
+		f.Stage = 0
+		f.Flags |= FlagCopy
+		s.put(q.ring, f)
+	default:
+		s.put(q.open.Gateway, f)
+		f.Stage, f.Scores = 0, nil
+		s.put(q.ring, f)
+	}
+	if last {
+		s.end(q, OutcomeDone)
+	} else if s.head() {
+		s.again(q, now, f.ID, 0)
+	}
+}
