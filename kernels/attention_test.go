@@ -66,7 +66,9 @@ var attnShapes = []struct{ heads, kvHeads, dim, positions int }{
 	{9, 3, 64, 150}, {4, 4, 16, 70}, {14, 2, 64, 66}, {1, 1, 5, 3}, {3, 1, 80, 65}, {2, 1, 128, 64}, {1, 1, 300, 20},
 }
 
-func TestAttention(t *testing.T) {
+func TestAttention(t *testing.T) { eachImpl(t, testAttention) }
+
+func testAttention(t *testing.T) {
 	w := NewWorkers(2)
 	defer w.Close()
 	for _, s := range attnShapes {
@@ -75,7 +77,9 @@ func TestAttention(t *testing.T) {
 	}
 }
 
-func TestAttentionChunks(t *testing.T) {
+func TestAttentionChunks(t *testing.T) { eachImpl(t, testAttentionChunks) }
+
+func testAttentionChunks(t *testing.T) {
 	w := NewWorkers(2)
 	defer w.Close()
 	for _, s := range attnShapes {
@@ -85,4 +89,93 @@ func TestAttentionChunks(t *testing.T) {
 			sameBits(t, "in chunks", c.run(w, chunk), want)
 		}
 	}
+}
+
+// What was forgotten and appended again, and what lies in the page beyond it, leaves no trace.
+func TestAttentionTruncate(t *testing.T) { eachImpl(t, testAttentionTruncate) }
+
+func testAttentionTruncate(t *testing.T) {
+	w := NewWorkers(2)
+	defer w.Close()
+	c := newAttnCase(9, 6, 2, 32, 100)
+	want := c.run(w, 100)
+	kv, width := NewKV(2, 32), 6*32
+	poison := make([]float32, 100*2*32)
+	for i := range poison {
+		poison[i] = float32(math.NaN())
+	}
+	kv.Append(c.k, c.v, 100)
+	for _, keep := range []int{90, 64, 63, 5, 0} {
+		kv.Append(poison, poison, 20)
+		kv.Truncate(keep)
+		kv.Append(c.k[keep*64:], c.v[keep*64:], 100-keep)
+		out := make([]float32, (100-keep)*width)
+		Attention(w, out, c.q[keep*width:], []AttnSeq{{kv, keep, 100 - keep}}, 6, 32, c.scale())
+		sameBits(t, "after Truncate", out, want[keep*width:])
+	}
+}
+
+// A key or value that is infinite or NaN harms the rows that see it and no earlier ones, even in the same tile.
+func TestAttentionPoison(t *testing.T) { eachImpl(t, testAttentionPoison) }
+
+func testAttentionPoison(t *testing.T) {
+	w := NewWorkers(1)
+	defer w.Close()
+	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 1e30} {
+		c := newAttnCase(10, 2, 2, 16, 80)
+		want := c.run(w, 80)
+		for i := 70 * 32; i < 71*32; i++ {
+			c.k[i], c.v[i] = float32(bad), float32(bad)
+		}
+		got := c.run(w, 80)
+		sameBits(t, "rows before a bad one", got[:70*32], want[:70*32])
+		sameBits(t, "in chunks", c.run(w, 9), got)
+	}
+}
+
+// Sequences of different lengths, decoding and prefilling in one batch, with any number of workers, give what each
+// gives alone.
+func TestAttentionBatch(t *testing.T) { eachImpl(t, testAttentionBatch) }
+
+func testAttentionBatch(t *testing.T) {
+	alone := NewWorkers(1)
+	defer alone.Close()
+	for _, workers := range []int{1, 2, 5} {
+		w := NewWorkers(workers)
+		defer w.Close()
+		for n := 1; n <= 33; n += 4 {
+			batch(t, alone, w, n)
+		}
+	}
+}
+
+func batch(t *testing.T, alone, w *Workers, n int) {
+	const heads, kvHeads, dim = 6, 2, 32
+	var q, want []float32
+	var seqs []AttnSeq
+	for i := range n {
+		positions, rows := 1+i*37%140, 1+i*i%9
+		rows = min(rows, positions)
+		c := newAttnCase(uint64(i), heads, kvHeads, dim, positions)
+		kv, first := NewKV(kvHeads, dim), positions-rows
+		kv.Append(c.k, c.v, positions)
+		seqs = append(seqs, AttnSeq{kv, first, rows})
+		q = append(q, c.q[first*heads*dim:]...)
+		want = append(want, c.run(alone, positions)[first*heads*dim:]...)
+	}
+	out := make([]float32, len(q))
+	Attention(w, out, q, seqs, heads, dim, float32(1/math.Sqrt(dim)))
+	sameBits(t, "a batch", out, want)
+}
+
+func TestAttentionNothing(t *testing.T) { eachImpl(t, testAttentionNothing) }
+
+func testAttentionNothing(t *testing.T) {
+	w := NewWorkers(2)
+	defer w.Close()
+	Attention(w, nil, nil, nil, 4, 16, 1)
+	Attention(w, nil, nil, []AttnSeq{{NewKV(2, 16), 0, 0}}, 4, 16, 1)
+	out := normals(1, 4*16)
+	Attention(w, out, normals(2, 4*16), []AttnSeq{{NewKV(2, 16), 0, 1}}, 4, 16, 1)
+	sameBits(t, "no keys", out, make([]float32, 4*16))
 }

@@ -11,11 +11,12 @@ type KV struct {
 	heads, headDim int
 	length         int
 	pages          [][]uint16
+	row            []uint16 // a row of keys on its way to a page
 }
 
-// NewKV returns an empty cache for heads key-value heads of headDim elements. It holds no memory until Append.
+// NewKV returns an empty cache for heads key-value heads of headDim elements. It holds no pages until Append.
 func NewKV(heads, headDim int) *KV {
-	return &KV{heads: heads, headDim: headDim}
+	return &KV{heads: heads, headDim: headDim, row: make([]uint16, heads*headDim)}
 }
 
 // Len is the number of positions held.
@@ -50,16 +51,15 @@ func (kv *KV) appendRow(k, v []float32) {
 		kv.pages = append(kv.pages, make([]uint16, kvPageBytes(kv.heads, kv.headDim)/2))
 	}
 	slot := kv.length % pageLen
+	half := kv.row[:len(k)]
+	toHalves(half, k)
 	for h := range kv.heads {
 		keys, values := kv.page(kv.length/pageLen, h)
 		from, to := h*kv.headDim, (h+1)*kv.headDim
-		for d, x := range k[from:to] {
-			keys[d*pageLen+slot] = toHalf(x)
+		for d, x := range half[from:to] {
+			keys[d*pageLen+slot] = x
 		}
-		row := values[slot*padLanes(kv.headDim):]
-		for d, x := range v[from:to] {
-			row[d] = toHalf(x)
-		}
+		toHalves(values[slot*padLanes(kv.headDim):][:kv.headDim], v[from:to])
 	}
 	kv.length++
 }

@@ -2,6 +2,13 @@ package kernels
 
 import "math"
 
+// toHalves rounds x to float16. y is as long as x.
+func toHalves(y []uint16, x []float32) {
+	for i := halvesFast(y, x); i < len(x); i++ {
+		y[i] = toHalf(x[i])
+	}
+}
+
 // toHalf rounds to float16, to nearest with ties to even, as VCVTPS2PH and FCVTN do: too large becomes infinity, NaN
 // stays a quiet NaN.
 func toHalf(f float32) uint16 {

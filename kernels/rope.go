@@ -146,14 +146,14 @@ func (t *RopeTable) Apply(x []float32, heads, headDim, pos int, style RopeStyle)
 }
 
 func ropeHalves(a, b, cos, sin []float32) {
-	for i, c := range cos {
-		a[i], b[i] = rotate(a[i], b[i], c, sin[i])
+	for i := ropeHalvesFast(a, b, cos, sin); i < len(cos); i++ {
+		a[i], b[i] = rotate(a[i], b[i], cos[i], sin[i])
 	}
 }
 
 func ropePairs(x, cos, sin []float32) {
-	for i, c := range cos {
-		x[2*i], x[2*i+1] = rotate(x[2*i], x[2*i+1], c, sin[i])
+	for i := ropePairsFast(x, cos, sin); i < len(cos); i++ {
+		x[2*i], x[2*i+1] = rotate(x[2*i], x[2*i+1], cos[i], sin[i])
 	}
 }
 

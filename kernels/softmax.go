@@ -47,21 +47,34 @@ func expSum(e, x []float32, m float32) float64 {
 
 func expLanes(e, x []float32, m float32) float32 {
 	var acc [lanes]float32
-	for i, v := range x {
-		p := exp32(v - m)
-		e[i] = p
-		acc[i%lanes] += p
+	for i := expSumsFast(&acc, e, x, m); i < len(x); i++ {
+		e[i] = exp32(x[i] - m)
+		acc[i%lanes] += e[i]
 	}
 	return laneSum(&acc)
 }
 
 // maxOf is the largest element. NaN counts as less than every number.
 func maxOf(x []float32) float32 {
-	m := float32(math.Inf(-1))
-	for _, v := range x {
-		if v > m {
-			m = v
-		}
+	var acc [lanes]float32
+	for i := range acc {
+		acc[i] = float32(math.Inf(-1))
+	}
+	done := maximaFast(&acc, x)
+	m := acc[0]
+	for _, v := range acc {
+		m = larger(v, m)
+	}
+	for _, v := range x[done:] {
+		m = larger(v, m)
+	}
+	return m
+}
+
+// larger is the larger one of a number or NaN, and a number.
+func larger(v, m float32) float32 {
+	if v > m {
+		return v
 	}
 	return m
 }

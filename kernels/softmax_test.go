@@ -5,7 +5,9 @@ import (
 	"testing"
 )
 
-func TestSoftmax(t *testing.T) {
+func TestSoftmax(t *testing.T) { eachImpl(t, testSoftmax) }
+
+func testSoftmax(t *testing.T) {
 	for _, n := range []int{1, 5, 16, 100, 1024, 5000} {
 		x := normals(11, n)
 		want, sum, m := make([]float64, n), 0.0, math.Inf(-1)
@@ -38,7 +40,9 @@ func TestSoftmax(t *testing.T) {
 	}
 }
 
-func TestArgmax(t *testing.T) {
+func TestArgmax(t *testing.T) { eachImpl(t, testArgmax) }
+
+func testArgmax(t *testing.T) {
 	nan := float32(math.NaN())
 	for _, c := range []struct {
 		x    []float32

@@ -7,6 +7,10 @@ import "math"
 // here, so that all of them give the same bits.
 const lanes = 16
 
+// The functions named ...Fast do the first elements by assembly, if the level in use has it, and return how many they
+// did: a multiple of 16, so that element i%16 is in lane 0 after them as well. The loop that follows each of them is the
+// truth, for the rest or for all.
+
 // RMSNorm writes y = x / sqrt(mean(x*x) + eps) * weight for each of rows rows of cols elements (Zhang and Sennrich,
 // "Root Mean Square Layer Normalization", 2019). weight has cols elements. y may be x.
 func RMSNorm(y, x, weight []float32, rows, cols int, eps float32) {
@@ -21,12 +25,12 @@ func RMSNorm(y, x, weight []float32, rows, cols int, eps float32) {
 
 func rmsNormRow(y, x, weight []float32, eps float32) {
 	var acc [lanes]float32
-	for i, v := range x {
-		acc[i%lanes] = fma32(v, v, acc[i%lanes])
+	for i := squaresFast(&acc, x); i < len(x); i++ {
+		acc[i%lanes] = fma32(x[i], x[i], acc[i%lanes])
 	}
 	inv := rmsScale(laneSum(&acc), len(x), eps)
-	for i, v := range x {
-		y[i] = float32(v*inv) * weight[i]
+	for i := scaleMulFast(y, x, weight, inv); i < len(x); i++ {
+		y[i] = float32(x[i]*inv) * weight[i]
 	}
 }
 
@@ -51,7 +55,7 @@ func laneSum(a *[lanes]float32) float32 {
 // Add adds x to y, element by element. x has at least as many elements as y.
 func Add(y, x []float32) {
 	x = x[:len(y)]
-	for i := range y {
+	for i := addFast(y, x); i < len(y); i++ {
 		y[i] += x[i]
 	}
 }
@@ -67,8 +71,8 @@ func AddBias(y, bias []float32, rows int) {
 // 2020). gate and up have at least as many elements as y; y may be gate or up.
 func SiluMul(y, gate, up []float32) {
 	gate, up = gate[:len(y)], up[:len(y)]
-	for i, g := range gate {
-		d := 1 + exp32(-g)
-		y[i] = float32(g/d) * up[i]
+	for i := siluMulFast(y, gate, up); i < len(y); i++ {
+		d := 1 + exp32(-gate[i])
+		y[i] = float32(gate[i]/d) * up[i]
 	}
 }

@@ -3,3 +3,123 @@
 //go:build amd64 && !purego
 
 package kernels
+
+// squaresAVX2 adds the squares of 16*n elements to 16 lanes.
+//
+//go:noescape
+func squaresAVX2(acc *float32, x *float32, n int)
+
+// maximaAVX2 raises 16 lanes to the larger ones of 16*n elements; NaN is passed over.
+//
+//go:noescape
+func maximaAVX2(acc *float32, x *float32, n int)
+
+// addAVX2 adds 16*n elements of x to y.
+//
+//go:noescape
+func addAVX2(y *float32, x *float32, n int)
+
+// scaleMulAVX2 writes (x*s)*w for 16*n elements.
+//
+//go:noescape
+func scaleMulAVX2(y *float32, x *float32, w *float32, s float32, n int)
+
+// halvesAVX2 rounds 16*n elements to float16.
+//
+//go:noescape
+func halvesAVX2(y *uint16, x *float32, n int)
+
+// siluMulAVX2 writes gt/(1+exp(-gt))*up for 16*n elements.
+//
+//go:noescape
+func siluMulAVX2(y *float32, gt *float32, up *float32, n int)
+
+// expSumsAVX2 writes exp(x-m) to e for 16*n elements and adds them to 16 lanes.
+//
+//go:noescape
+func expSumsAVX2(acc *float32, e *float32, x *float32, m float32, n int)
+
+// ropeHalvesAVX2 rotates 16*n pairs (x, y).
+//
+//go:noescape
+func ropeHalvesAVX2(x *float32, y *float32, cos *float32, sin *float32, n int)
+
+// ropePairsAVX2 rotates 8*n pairs that stand side by side.
+//
+//go:noescape
+func ropePairsAVX2(x *float32, cos *float32, sin *float32, n int)
+
+// attnScoresAVX2 writes s[rows][64] = q*K for q[dim][rows] and K[dim][64].
+//
+//go:noescape
+func attnScoresAVX2(q *float32, k *uint16, s *float32, rows int, dim int)
+
+// attnWeighAVX2 takes rows through one page of scores s[rows][64]: it raises the maxima high[rows], writes alpha[rows] = exp(old-high), replaces the scores by exp(s-high) and adds them to sum[rows][16]*alpha.
+//
+//go:noescape
+func attnWeighAVX2(s *float32, sum *float32, high *float32, alpha *float32, rows int)
+
+// attnMixAVX2 writes o[rows][width] = o*alpha[rows] + p*V for p[rows][64] and V[n][width], of which n positions are added in order; width is a multiple of 16.
+//
+//go:noescape
+func attnMixAVX2(p *float32, val *uint16, o *float32, alpha *float32, rows int, width int, n int)
+
+// squaresAVX512 adds the squares of 16*n elements to 16 lanes.
+//
+//go:noescape
+func squaresAVX512(acc *float32, x *float32, n int)
+
+// maximaAVX512 raises 16 lanes to the larger ones of 16*n elements; NaN is passed over.
+//
+//go:noescape
+func maximaAVX512(acc *float32, x *float32, n int)
+
+// addAVX512 adds 16*n elements of x to y.
+//
+//go:noescape
+func addAVX512(y *float32, x *float32, n int)
+
+// scaleMulAVX512 writes (x*s)*w for 16*n elements.
+//
+//go:noescape
+func scaleMulAVX512(y *float32, x *float32, w *float32, s float32, n int)
+
+// halvesAVX512 rounds 16*n elements to float16.
+//
+//go:noescape
+func halvesAVX512(y *uint16, x *float32, n int)
+
+// siluMulAVX512 writes gt/(1+exp(-gt))*up for 16*n elements.
+//
+//go:noescape
+func siluMulAVX512(y *float32, gt *float32, up *float32, n int)
+
+// expSumsAVX512 writes exp(x-m) to e for 16*n elements and adds them to 16 lanes.
+//
+//go:noescape
+func expSumsAVX512(acc *float32, e *float32, x *float32, m float32, n int)
+
+// ropeHalvesAVX512 rotates 16*n pairs (x, y).
+//
+//go:noescape
+func ropeHalvesAVX512(x *float32, y *float32, cos *float32, sin *float32, n int)
+
+// ropePairsAVX512 rotates 8*n pairs that stand side by side.
+//
+//go:noescape
+func ropePairsAVX512(x *float32, cos *float32, sin *float32, n int)
+
+// attnScoresAVX512 writes s[rows][64] = q*K for q[dim][rows] and K[dim][64].
+//
+//go:noescape
+func attnScoresAVX512(q *float32, k *uint16, s *float32, rows int, dim int)
+
+// attnWeighAVX512 takes rows through one page of scores s[rows][64]: it raises the maxima high[rows], writes alpha[rows] = exp(old-high), replaces the scores by exp(s-high) and adds them to sum[rows][16]*alpha.
+//
+//go:noescape
+func attnWeighAVX512(s *float32, sum *float32, high *float32, alpha *float32, rows int)
+
+// attnMixAVX512 writes o[rows][width] = o*alpha[rows] + p*V for p[rows][64] and V[n][width], of which n positions are added in order; width is a multiple of 16.
+//
+//go:noescape
+func attnMixAVX512(p *float32, val *uint16, o *float32, alpha *float32, rows int, width int, n int)

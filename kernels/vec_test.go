@@ -61,7 +61,9 @@ func TestExp32(t *testing.T) {
 	}
 }
 
-func TestRMSNorm(t *testing.T) {
+func TestRMSNorm(t *testing.T) { eachImpl(t, testRMSNorm) }
+
+func testRMSNorm(t *testing.T) {
 	for _, cols := range []int{1, 7, 16, 31, 64, 576, 896, 1000} {
 		x, w := normals(1, 3*cols), normals(2, cols)
 		want := make([]float64, 3*cols)
@@ -85,7 +87,9 @@ func TestRMSNorm(t *testing.T) {
 	}
 }
 
-func TestSiluMul(t *testing.T) {
+func TestSiluMul(t *testing.T) { eachImpl(t, testSiluMul) }
+
+func testSiluMul(t *testing.T) {
 	for _, n := range []int{1, 15, 16, 33, 1536} {
 		gate, up := normals(3, n), normals(4, n)
 		want := make([]float64, n)
@@ -101,7 +105,9 @@ func TestSiluMul(t *testing.T) {
 	}
 }
 
-func TestAddBias(t *testing.T) {
+func TestAddBias(t *testing.T) { eachImpl(t, testAddBias) }
+
+func testAddBias(t *testing.T) {
 	y, bias := normals(5, 3*37), normals(6, 37)
 	want := make([]float32, len(y))
 	for i := range y {

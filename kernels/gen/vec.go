@@ -114,7 +114,7 @@ func vecMaps(a *Asm, v isa) {
 	}, ptr{"DI", 64}, ptr{"SI", 64})
 	a.Ret()
 
-	a.Func("scaleMul"+v.name, "y *float32, x *float32, w *float32, n int, s float32", "writes (x*s)*w for 16*n elements.")
+	a.Func("scaleMul"+v.name, "y *float32, x *float32, w *float32, s float32, n int", "writes (x*s)*w for 16*n elements.")
 	load(a, "y", "DI", "x", "SI", "w", "DX", "n", "CX")
 	a.I("VBROADCASTSS %s, %s", a.Arg("s"), v.r(4))
 	steps(a, func() {
