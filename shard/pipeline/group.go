@@ -7,11 +7,20 @@ import (
 	"lamina/shard/sample"
 )
 
-// note is an event on its way out of a core: of a chunk, or of a sequence that has left.
+// note is an event on its way out of a core: a panic, a sequence that has left, or else a chunk.
 type note struct {
 	info   StageInfo
 	chunk  ChunkStats
-	decode DecodeStats // Outcome 0: it is a chunk
+	decode DecodeStats // Outcome 0: it is not the end of a sequence
+	panic  any
+	stack  []byte
+}
+
+// takeNotes returns the events since the last call.
+func (s *stage) takeNotes() []note {
+	n := s.notes
+	s.notes = nil
+	return n
 }
 
 // ready tells whether next would give a group.

@@ -123,37 +123,40 @@ func (s *stage) resume(old, q *sequence, pos int, refuse func(FailKind, string, 
 }
 
 // settle does what needs the stepper and no step running: it frees, rewinds and reserves. A new sequence that gets no
-// memory is refused.
+// memory is refused. Each entry is off its list before the stepper sees it, so one that panics is not met again.
 func (s *stage) settle() {
-	for i, kv := range s.freeing {
-		s.freeing[i] = nil
+	for len(s.freeing) > 0 {
+		kv := s.freeing[0]
+		s.freeing = s.freeing[1:]
 		kv.Free()
 	}
-	s.freeing = s.freeing[:0]
-	for i, q := range s.rewound {
-		s.rewound[i] = nil
+	for len(s.rewound) > 0 {
+		q := s.rewound[0]
+		s.rewound = s.rewound[1:]
 		if !q.ended && q.kv != nil {
 			q.kv.Rewind(min(q.rewind, q.kv.Len()))
 		}
 	}
-	s.rewound = s.rewound[:0]
-	for i, q := range s.opening {
-		s.opening[i] = nil
-		if q.ended {
-			continue
+	for len(s.opening) > 0 {
+		q := s.opening[0]
+		s.opening = s.opening[1:]
+		if !q.ended {
+			s.reserve(q)
 		}
-		kv, err := s.step.NewSeq(q.open.Positions)
-		if err == nil {
-			q.kv = kv
-			continue
-		}
-		kind := Internal
-		if errors.Is(err, ErrNoMemory) {
-			kind = NoMemory
-		}
-		s.fail(q, kind, "%v", err)
 	}
-	s.opening = s.opening[:0]
+}
+
+func (s *stage) reserve(q *sequence) {
+	kv, err := s.step.NewSeq(q.open.Positions)
+	if err == nil {
+		q.kv = kv
+		return
+	}
+	kind := Internal
+	if errors.Is(err, ErrNoMemory) {
+		kind = NoMemory
+	}
+	s.fail(q, kind, "%v", err)
 }
 
 // onClose ends a sequence at the gateway's or a neighbour's word. One that comes ahead of its Open keeps it out.
@@ -240,6 +243,13 @@ func (s *stage) failAll(kind FailKind, text string) {
 // sorted returns the sequences in an order that does not change from run to run.
 func (s *stage) sorted() []*sequence {
 	return slices.SortedFunc(maps.Values(s.seqs), func(a, b *sequence) int { return cmp.Compare(a.id, b.id) })
+}
+
+// crash fails what lives because the stepper panicked.
+func (s *stage) crash(text string, value any, stack []byte) {
+	info := StageInfo{Model: s.key.Model, Node: s.self, Index: s.key.Index, First: s.shape.First, End: s.shape.End}
+	s.notes = append(s.notes, note{info: info, panic: value, stack: stack})
+	s.failAll(Internal, text)
 }
 
 // stop fails what lives and takes nothing new.

@@ -20,6 +20,7 @@ type sequence struct {
 	kv      Seq // nil until settled
 	rewind  int // position to rewind to before the next step, or -1
 	queued  int // position after the rows that have arrived
+	have    int // position after the rows that are computed
 	grouped bool
 	ended   bool
 	decodes bool            // a decoding row has been seen: it counts as one of the sequences that circulate
@@ -51,9 +52,9 @@ type work struct {
 	open    *OpenRequest
 	sampler *sample.Sampler
 
-	scores  []sample.Token // tail: what the step's rows say of the prompt
-	chosen  sample.Token   // tail: the next token, if this part ends with a sampled row
-	err     error
+	scores []sample.Token // tail: what the step's rows say of the prompt
+	chosen sample.Token   // tail: the next token, if this part ends with a sampled row
+	err    error
 }
 
 // sampled tells whether the part in the step ends with a row after which a token is chosen.

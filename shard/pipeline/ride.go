@@ -1,0 +1,113 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ride owns a driver while Generate waits for it. It has no goroutine: frames change the core from the goroutine that
+// delivers them, and Generate's goroutine hands the tokens over.
+type ride struct {
+	cell
+	h    *Host
+	d    *driver
+	wake chan struct{} // holds one token: something has changed
+}
+
+func newRide(h *Host, d *driver) *ride {
+	r := &ride{h: h, d: d, wake: make(chan struct{}, 1)}
+	r.idle.L = &r.mu
+	return r
+}
+
+// with calls f with the core, sends what came of it, and wakes Generate.
+func (r *ride) with(f func(d *driver)) {
+	r.mu.Lock()
+	f(r.d)
+	r.mu.Unlock()
+	r.flush(r.h, r.d, false)
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *ride) deliver(from string, f *Frame) {
+	now := r.h.cfg.Clock()
+	r.with(func(d *driver) { d.deliver(now, from, f) })
+}
+
+func (r *ride) peerDown(node string, err error) {
+	r.with(func(d *driver) { d.peerDown(node, err) })
+}
+
+func (r *ride) cancel(err error) {
+	r.with(func(d *driver) { d.finish(err) })
+}
+
+// run drives the sequence to its end.
+func (r *ride) run(ctx context.Context, emit func(Token) error) (Stats, error) {
+	now := r.h.cfg.Clock()
+	ttl := r.h.cfg.Limits.Life
+	if t := r.d.r.Deadline; !t.IsZero() {
+		ttl = min(ttl, t.Sub(now))
+	}
+	if ttl <= 0 {
+		return Stats{}, fmt.Errorf("the sequence was not begun: its deadline has passed: %w", context.DeadlineExceeded)
+	}
+	timer := time.NewTimer(ttl)
+	defer timer.Stop()
+	// The stages give up a little later: the gateway's word should be the one that counts.
+	r.with(func(d *driver) { d.start(r.h.cfg.Self, now, ttl+graceTTL) })
+	var tokens []Token
+	for {
+		var over bool
+		tokens, over = r.take(tokens)
+		for i := range tokens {
+			if err := emit(tokens[i]); err != nil {
+				return r.quit(fmt.Errorf("the sequence was stopped: %w", err))
+			}
+		}
+		if over {
+			return r.result()
+		}
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			return r.quit(fmt.Errorf("the sequence was cancelled: %w", context.Cause(ctx)))
+		case <-timer.C:
+			r.with((*driver).expire)
+		}
+	}
+}
+
+// graceTTL is how much longer than the gateway a stage waits before it gives a sequence up.
+const graceTTL = 5 * time.Second
+
+// take returns the tokens that have come and whether they are all; spare is used again.
+func (r *ride) take(spare []Token) (tokens []Token, over bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tokens = r.d.results
+	clear(spare)
+	r.d.results = spare[:0]
+	return tokens, r.d.over
+}
+
+// quit ends a sequence that nobody waits for. If it was complete already it stays so.
+func (r *ride) quit(err error) (Stats, error) {
+	r.cancel(err)
+	stats, _ := r.result()
+	if errors.Is(err, ErrStop) {
+		err = nil
+	}
+	return stats, err
+}
+
+func (r *ride) result() (Stats, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.d.stats, r.d.err
+}
