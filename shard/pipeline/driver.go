@@ -233,5 +233,5 @@ func (d *driver) undeliverable(o outgoing, err error) {
 
 // expire ends the sequence when its time is over.
 func (d *driver) expire() {
-	d.finish(fmt.Errorf("the sequence's deadline has passed after %d tokens: %w", d.stats.Tokens, context.DeadlineExceeded))
+	d.finish(fmt.Errorf("%w after %d tokens: %w", ErrDeadline, d.stats.Tokens, context.DeadlineExceeded))
 }

@@ -55,7 +55,7 @@ func (r *ride) run(ctx context.Context, emit func(Token) error) (Stats, error) {
 		ttl = min(ttl, t.Sub(now))
 	}
 	if ttl <= 0 {
-		return Stats{}, fmt.Errorf("the sequence was not begun: its deadline has passed: %w", context.DeadlineExceeded)
+		return Stats{}, fmt.Errorf("%w before it was begun: %w", ErrDeadline, context.DeadlineExceeded)
 	}
 	timer := time.NewTimer(ttl)
 	defer timer.Stop()

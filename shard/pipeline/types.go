@@ -95,6 +95,8 @@ var (
 	ErrRequest = errors.New("invalid pipeline request")
 	// ErrClosed: the Host is closed.
 	ErrClosed = errors.New("pipeline host is closed")
+	// ErrDeadline: Request.Deadline, or the longest life of a sequence, has passed.
+	ErrDeadline = errors.New("deadline of the sequence has passed")
 	// ErrStop, returned by emit, ends the sequence without an error of Generate.
 	ErrStop = errors.New("stop the sequence")
 	// ErrNoMemory is wrapped by Stepper.NewSeq when the KV cache has no room.
