@@ -61,9 +61,9 @@ func (t *attnTile) walk(kv *KV, head int) {
 		keys, values := kv.page(base/pageLen, head)
 		t.scores(keys)
 		all := t.seenOf(0, base)
-		if all == pageLen {
-			t.weigh(0, t.rows, pageLen)
-			t.mix(values, 0, t.rows, 0, pageLen)
+		if all == t.seenOf(t.rows-1, base) {
+			t.weigh(0, t.rows, all)
+			t.mix(values, 0, t.rows, 0, all)
 		} else {
 			t.edge(values, base, all)
 		}
@@ -71,7 +71,7 @@ func (t *attnTile) walk(kv *KV, head int) {
 	}
 }
 
-// edge does the page in which some rows end.
+// edge does a page of which the rows see different numbers of keys.
 func (t *attnTile) edge(values []uint16, base, all int) {
 	for r := range t.rows {
 		t.weigh(r, r+1, t.seenOf(r, base))
@@ -161,8 +161,5 @@ func (t *attnTile) finish(r int, out []float32) {
 		clear(out)
 		return
 	}
-	inv := 1 / laneSum(&t.sum[r])
-	for i, v := range t.row(r)[:len(out)] {
-		out[i] = v * inv
-	}
+	scaleInto(out, t.row(r)[:len(out)], 1/laneSum(&t.sum[r]))
 }

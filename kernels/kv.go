@@ -11,12 +11,11 @@ type KV struct {
 	heads, headDim int
 	length         int
 	pages          [][]uint16
-	row            []uint16 // a row of keys on its way to a page
 }
 
 // NewKV returns an empty cache for heads key-value heads of headDim elements. It holds no pages until Append.
 func NewKV(heads, headDim int) *KV {
-	return &KV{heads: heads, headDim: headDim, row: make([]uint16, heads*headDim)}
+	return &KV{heads: heads, headDim: headDim}
 }
 
 // Len is the number of positions held.
@@ -41,27 +40,43 @@ func padLanes(n int) int { return (n + lanes - 1) / lanes * lanes }
 func (kv *KV) Append(k, v []float32, rows int) {
 	width := kv.heads * kv.headDim
 	k, v = k[:rows*width], v[:rows*width]
-	for r := range rows {
-		kv.appendRow(k[r*width:(r+1)*width], v[r*width:(r+1)*width])
+	for rows > 0 {
+		if kv.length == len(kv.pages)*pageLen {
+			kv.pages = append(kv.pages, make([]uint16, kvPageBytes(kv.heads, kv.headDim)/2))
+		}
+		n := min(rows, appendRows, pageLen-kv.length%pageLen)
+		for h := range kv.heads {
+			kv.store(h, k, v, n)
+		}
+		k, v, rows = k[n*width:], v[n*width:], rows-n
+		kv.length += n
+		safepoint()
 	}
 }
 
-func (kv *KV) appendRow(k, v []float32) {
-	if kv.length == len(kv.pages)*pageLen {
-		kv.pages = append(kv.pages, make([]uint16, kvPageBytes(kv.heads, kv.headDim)/2))
-	}
-	slot := kv.length % pageLen
-	half := kv.row[:len(k)]
-	toHalves(half, k)
-	for h := range kv.heads {
-		keys, values := kv.page(kv.length/pageLen, h)
-		from, to := h*kv.headDim, (h+1)*kv.headDim
-		for d, x := range half[from:to] {
-			keys[d*pageLen+slot] = x
+// appendRows is how many keys are transposed together, and appendDims how many of their elements.
+const appendRows, appendDims = 16, 64
+
+// store writes the next n keys and values of one head to their page.
+func (kv *KV) store(head int, k, v []float32, n int) {
+	var half [appendRows][appendDims]uint16
+	keys, values := kv.page(kv.length/pageLen, head)
+	slot, row, width := kv.length%pageLen, padLanes(kv.headDim), kv.heads*kv.headDim
+	for from := 0; from < kv.headDim; from += appendDims {
+		dims := min(appendDims, kv.headDim-from)
+		for r := range n {
+			toHalves(half[r][:dims], k[r*width+head*kv.headDim+from:][:dims])
 		}
-		toHalves(values[slot*padLanes(kv.headDim):][:kv.headDim], v[from:to])
+		for d := range dims {
+			column := keys[(from+d)*pageLen+slot:][:n]
+			for r := range column {
+				column[r] = half[r%appendRows][d%appendDims]
+			}
+		}
 	}
-	kv.length++
+	for r := range n {
+		toHalves(values[(slot+r)*row:][:kv.headDim], v[r*width+head*kv.headDim:][:kv.headDim])
+	}
 }
 
 // page returns K and V of one head in one page.

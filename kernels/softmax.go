@@ -10,10 +10,7 @@ func Softmax(x []float32) {
 	if len(x) == 0 {
 		return
 	}
-	inv := float32(1 / expSum(x, x, maxOf(x)))
-	for i := range x {
-		x[i] *= inv
-	}
+	scaleInto(x, x, float32(1/expSum(x, x, maxOf(x))))
 }
 
 // LogSumExp is log(sum(exp(x))), without overflow; minus infinity if x is empty.

@@ -7,6 +7,9 @@ import "math"
 // here, so that all of them give the same bits.
 const lanes = 16
 
+// stretch is how many elements are done without a break for the scheduler, which cannot interrupt assembly: some 10 us.
+const stretch = 1 << 14
+
 // The functions named ...Fast do the first elements by assembly, if the level in use has it, and return how many they
 // did: a multiple of 16, so that element i%16 is in lane 0 after them as well. The loop that follows each of them is the
 // truth, for the rest or for all.
@@ -20,6 +23,7 @@ func RMSNorm(y, x, weight []float32, rows, cols int, eps float32) {
 	y, x, weight = y[:rows*cols], x[:rows*cols], weight[:cols]
 	for r := range rows {
 		rmsNormRow(y[r*cols:(r+1)*cols], x[r*cols:(r+1)*cols], weight, eps)
+		safepoint()
 	}
 }
 
@@ -52,9 +56,24 @@ func laneSum(a *[lanes]float32) float32 {
 	return s[0]
 }
 
+// scaleInto writes y = x * s. y is as long as x, and may be x.
+func scaleInto(y, x []float32, s float32) {
+	for i := scaleFast(y, x, s); i < len(x); i++ {
+		y[i] = x[i] * s
+	}
+}
+
 // Add adds x to y, element by element. x has at least as many elements as y.
 func Add(y, x []float32) {
 	x = x[:len(y)]
+	for from := 0; from < len(y); from += stretch {
+		to := min(from+stretch, len(y))
+		add(y[from:to], x[from:to])
+		safepoint()
+	}
+}
+
+func add(y, x []float32) {
 	for i := addFast(y, x); i < len(y); i++ {
 		y[i] += x[i]
 	}
@@ -71,6 +90,14 @@ func AddBias(y, bias []float32, rows int) {
 // 2020). gate and up have at least as many elements as y; y may be gate or up.
 func SiluMul(y, gate, up []float32) {
 	gate, up = gate[:len(y)], up[:len(y)]
+	for from := 0; from < len(y); from += stretch {
+		to := min(from+stretch, len(y))
+		siluMul(y[from:to], gate[from:to], up[from:to])
+		safepoint()
+	}
+}
+
+func siluMul(y, gate, up []float32) {
 	for i := siluMulFast(y, gate, up); i < len(y); i++ {
 		d := 1 + exp32(-gate[i])
 		y[i] = float32(gate[i]/d) * up[i]

@@ -58,6 +58,18 @@ func scaleMulFast(y, x, weight []float32, s float32) int {
 	return n
 }
 
+func scaleFast(y, x []float32, s float32) int {
+	n := fast(min(len(y), len(x)))
+	switch {
+	case n == 0:
+	case active == avx512:
+		scaleAVX512(&y[0], &x[0], s, n/lanes)
+	default:
+		scaleAVX2(&y[0], &x[0], s, n/lanes)
+	}
+	return n
+}
+
 func siluMulFast(y, gate, up []float32) int {
 	n := fast(min(len(y), len(gate), len(up)))
 	switch {

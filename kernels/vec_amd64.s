@@ -199,6 +199,24 @@ loop:
 	VZEROUPPER
 	RET
 
+// func scaleAVX2(y *float32, x *float32, s float32, n int)
+TEXT ·scaleAVX2(SB), NOSPLIT, $0-32
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+24(FP), CX
+	VBROADCASTSS s+16(FP), Y4
+loop:
+	VMULPS 0(SI), Y4, Y0
+	VMOVUPS Y0, 0(DI)
+	VMULPS 32(SI), Y4, Y1
+	VMOVUPS Y1, 32(DI)
+	ADDQ $64, DI
+	ADDQ $64, SI
+	DECQ CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
 // func halvesAVX2(y *uint16, x *float32, n int)
 TEXT ·halvesAVX2(SB), NOSPLIT, $0-24
 	MOVQ y+0(FP), DI
@@ -1560,6 +1578,22 @@ loop:
 	ADDQ $64, DI
 	ADDQ $64, SI
 	ADDQ $64, DX
+	DECQ CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func scaleAVX512(y *float32, x *float32, s float32, n int)
+TEXT ·scaleAVX512(SB), NOSPLIT, $0-32
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+24(FP), CX
+	VBROADCASTSS s+16(FP), Z4
+loop:
+	VMULPS 0(SI), Z4, Z0
+	VMOVUPS Z0, 0(DI)
+	ADDQ $64, DI
+	ADDQ $64, SI
 	DECQ CX
 	JNZ loop
 	VZEROUPPER

@@ -8,6 +8,7 @@ func squaresFast(*[lanes]float32, []float32) int                     { return 0 
 func maximaFast(*[lanes]float32, []float32) int                      { return 0 }
 func addFast(_, _ []float32) int                                     { return 0 }
 func scaleMulFast(_, _, _ []float32, _ float32) int                  { return 0 }
+func scaleFast(_, _ []float32, _ float32) int                        { return 0 }
 func siluMulFast(_, _, _ []float32) int                              { return 0 }
 func expSumsFast(*[lanes]float32, []float32, []float32, float32) int { return 0 }
 func halvesFast([]uint16, []float32) int                             { return 0 }

@@ -24,6 +24,11 @@ func addAVX2(y *float32, x *float32, n int)
 //go:noescape
 func scaleMulAVX2(y *float32, x *float32, w *float32, s float32, n int)
 
+// scaleAVX2 writes x*s for 16*n elements.
+//
+//go:noescape
+func scaleAVX2(y *float32, x *float32, s float32, n int)
+
 // halvesAVX2 rounds 16*n elements to float16.
 //
 //go:noescape
@@ -83,6 +88,11 @@ func addAVX512(y *float32, x *float32, n int)
 //
 //go:noescape
 func scaleMulAVX512(y *float32, x *float32, w *float32, s float32, n int)
+
+// scaleAVX512 writes x*s for 16*n elements.
+//
+//go:noescape
+func scaleAVX512(y *float32, x *float32, s float32, n int)
 
 // halvesAVX512 rounds 16*n elements to float16.
 //

@@ -126,6 +126,17 @@ func vecMaps(a *Asm, v isa) {
 	}, ptr{"DI", 64}, ptr{"SI", 64}, ptr{"DX", 64})
 	a.Ret()
 
+	a.Func("scale"+v.name, "y *float32, x *float32, s float32, n int", "writes x*s for 16*n elements.")
+	load(a, "y", "DI", "x", "SI", "n", "CX")
+	a.I("VBROADCASTSS %s, %s", a.Arg("s"), v.r(4))
+	steps(a, func() {
+		for i := range v.per() {
+			a.I("VMULPS %d(SI), %s, %s", i*v.size(), v.r(4), v.r(i))
+			a.I("VMOVUPS %s, %d(DI)", v.r(i), i*v.size())
+		}
+	}, ptr{"DI", 64}, ptr{"SI", 64})
+	a.Ret()
+
 	a.Func("halves"+v.name, "y *uint16, x *float32, n int", "rounds 16*n elements to float16.")
 	load(a, "y", "DI", "x", "SI", "n", "CX")
 	steps(a, func() {
