@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"lamina/node/peer"
 )
 
 // Config holds all settings of a node. Default gives values that form a working one-node cluster; New copies it,
@@ -41,10 +43,15 @@ type Config struct {
 	// Log receives what happens; default: discard.
 	Log *slog.Logger
 
+	// Network makes the connections between nodes; nil: TCP and UDP of the operating system.
+	Network peer.Network
+
 	// DeadAfter is how long a node must be silent before its layers are placed elsewhere. A restart is shorter.
 	DeadAfter time.Duration
 	// DrainAfter is how long a replaced pipeline may finish what it runs.
 	DrainAfter time.Duration
+	// StopAfter bounds how long running answers may go on when the node is told to stop.
+	StopAfter time.Duration
 }
 
 // Default returns the settings of a node with nothing configured.
@@ -57,6 +64,7 @@ func Default() Config {
 		Version:    Version(),
 		DeadAfter:  10 * time.Second,
 		DrainAfter: time.Minute,
+		StopAfter:  20 * time.Second,
 	}
 }
 

@@ -1,0 +1,159 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"lamina/cluster"
+	"lamina/cluster/consensus"
+	"lamina/cluster/gossip"
+	"lamina/cluster/plan"
+)
+
+// A leader does what one node must do for all, on every node, while that node leads: it keeps raft's servers equal to
+// the members, places models, and ends placements that have drained. All it decides is decided by pure functions; it
+// carries the facts to them and the commands to the log, one round after the other.
+type leader struct {
+	self    string
+	log     *consensus.Log
+	members func() []gossip.Peer
+	propose func(context.Context, cluster.Command) error
+	dead    time.Duration // silence after which a node's layers are placed elsewhere
+	drain   time.Duration // how long a draining placement may finish what it runs
+	out     *slog.Logger
+
+	seen map[cluster.NodeID]sighting // the loop's own
+	wg   sync.WaitGroup
+	stop context.CancelFunc
+}
+
+// sighting is how a node has been seen, and since when.
+type sighting struct {
+	alive bool
+	since time.Time
+}
+
+// round is how often the leader looks; changes of the state wake it at once.
+const round = time.Second
+
+// stable is how long a node must be seen alive or dead before it gains or loses its vote.
+const stable = 3 * time.Second
+
+// start runs the loop until close.
+func (l *leader) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.stop = cancel
+	l.seen = map[cluster.NodeID]sighting{}
+	l.wg.Go(func() { l.loop(ctx) })
+}
+
+func (l *leader) close() {
+	if l.stop != nil {
+		l.stop()
+	}
+	l.wg.Wait()
+}
+
+func (l *leader) loop(ctx context.Context) {
+	states := l.log.Watch(ctx)
+	tick := time.NewTicker(round)
+	defer tick.Stop()
+	led := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, ok := <-states:
+			if !ok {
+				return
+			}
+		case <-tick.C:
+		}
+		now := time.Now()
+		l.look(now)
+		if !l.log.IsLeader() {
+			led = false
+			continue
+		}
+		if !led {
+			// What the last leader agreed on must be here before anything is decided.
+			if err := l.log.Barrier(ctx); err != nil {
+				continue
+			}
+			led = true
+			l.out.Info("this node leads")
+		}
+		l.round(ctx, now)
+	}
+}
+
+// look notes how long each node has been as gossip sees it.
+func (l *leader) look(now time.Time) {
+	for _, p := range l.members() {
+		if s, ok := l.seen[p.ID]; !ok || s.alive != p.Alive {
+			l.seen[p.ID] = sighting{p.Alive, now}
+		}
+	}
+}
+
+// round makes one round of decisions.
+func (l *leader) round(ctx context.Context, now time.Time) {
+	s := l.log.State()
+	l.voters(ctx, s, now)
+	live := l.live(now)
+	for _, m := range s.Members {
+		if v, ok := live[m.ID]; ok && !v.Alive && !m.Down {
+			l.do(ctx, cluster.MemberDown{Node: m.ID, Incarnation: m.Incarnation, At: now})
+		}
+	}
+	for _, p := range s.Placements {
+		if p.Phase == cluster.Draining && now.Sub(p.Since) > l.drain {
+			l.do(ctx, cluster.Drop{Epoch: p.Epoch, At: now})
+		}
+	}
+	for _, c := range plan.Plan(l.log.State(), live, now) {
+		l.do(ctx, c)
+	}
+}
+
+// do proposes here; a refusal means that the facts have changed, and the next round sees them.
+func (l *leader) do(ctx context.Context, c cluster.Command) {
+	if _, err := l.log.Propose(ctx, c); err != nil && ctx.Err() == nil {
+		l.out.Warn("a decision was not agreed on", "kind", c.Kind(), "err", err)
+		return
+	}
+	if p, ok := c.(cluster.Place); ok {
+		l.out.Info("placing a model", "model", p.Model, "stages", len(p.Hops), "why", p.Reason)
+	}
+}
+
+// voters changes raft's configuration, one step after the other.
+func (l *leader) voters(ctx context.Context, s cluster.State, now time.Time) {
+	health := map[cluster.NodeID]consensus.Health{}
+	for id, v := range l.seen {
+		health[id] = consensus.Health{Alive: v.alive, For: now.Sub(v.since)}
+	}
+	for _, c := range consensus.Voters(l.self, l.log.Configuration(), s.Members, health, stable) {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := l.log.Change(ctx, c)
+		cancel()
+		if err != nil {
+			l.out.Warn("the voters could not be changed", "node", c.ID, "op", c.Op.String(), "err", err)
+			return
+		}
+		l.out.Info("the voters have changed", "node", c.ID, "op", c.Op.String())
+	}
+}
+
+// live is what the planner may count on. A node that has been silent for a moment is still counted: a restart is
+// shorter than moving its layers.
+func (l *leader) live(now time.Time) map[cluster.NodeID]plan.Live {
+	out := map[cluster.NodeID]plan.Live{}
+	for _, p := range l.members() {
+		s := l.seen[p.ID]
+		out[p.ID] = plan.Live{Memory: p.MemoryTotal, Speed: p.Speed, Alive: p.Alive || now.Sub(s.since) < l.dead}
+	}
+	return out
+}
