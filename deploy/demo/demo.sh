@@ -45,7 +45,7 @@ start() { # start NAME N ARGS...: a node with its own ports and data folder
 }
 
 otlp=()
-jaeger=$(ls -t "$cache"/jaeger-* 2>/dev/null | grep -v build | head -1 || true)
+jaeger=$(ls -t "$cache"/jaeger-* 2>/dev/null | head -1 || true)
 if [ -n "$jaeger" ] && ! (exec 3<>/dev/tcp/127.0.0.1/16686) 2>/dev/null; then
 	deploy/jaeger/jaeger.sh run >"$work/jaeger.log" 2>&1 &
 	pids+=($!)
