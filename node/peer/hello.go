@@ -1,0 +1,104 @@
+package peer
+
+import (
+	"fmt"
+	"net"
+	"time"
+)
+
+// The versions of the stage protocol that this release speaks.
+const (
+	stageVersionMin = 1
+	stageVersionMax = 1
+)
+
+// maxHello bounds a hello and its answer.
+const maxHello = 4 << 10
+
+// hello is the first message on a stage link, from the side that dialled.
+type hello struct {
+	Min  int    `msgpack:"min"` // versions that are spoken
+	Max  int    `msgpack:"max"`
+	From string `msgpack:"from"` // who dialled; must be the certificate's name
+	To   string `msgpack:"to"`   // who is meant
+}
+
+// welcome answers a hello: the version to speak, or why not.
+type welcome struct {
+	Version int    `msgpack:"version"`
+	Refused string `msgpack:"refused,omitempty"`
+}
+
+// greet sends a hello and takes the answer.
+func greet(c *Conn, self string, timeout time.Duration) error {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	h := hello{Min: stageVersionMin, Max: stageVersionMax, From: self, To: c.Node}
+	if err := writeMessage(c, &h, maxHello); err != nil {
+		return err
+	}
+	var w welcome
+	if err := readMessage(c, &w, maxHello); err != nil {
+		return err
+	}
+	if w.Refused != "" {
+		return fmt.Errorf("%w: node %s refuses the link: %.200s", ErrProtocol, c.Node, w.Refused)
+	}
+	if w.Version < stageVersionMin || w.Version > stageVersionMax {
+		return fmt.Errorf("%w: node %s answers with version %d", ErrProtocol, c.Node, w.Version)
+	}
+	return c.SetDeadline(time.Time{})
+}
+
+// receiveHello takes a hello and answers it.
+func receiveHello(c *Conn, self string, timeout time.Duration) error {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	var h hello
+	if err := readMessage(c, &h, maxHello); err != nil {
+		return err
+	}
+	w := welcome{Version: min(h.Max, stageVersionMax), Refused: h.check(c.Node, self)}
+	if err := writeMessage(c, &w, maxHello); err != nil {
+		return err
+	}
+	if w.Refused != "" {
+		return fmt.Errorf("%w: hello: %s", ErrProtocol, w.Refused)
+	}
+	return c.SetDeadline(time.Time{})
+}
+
+// check says what is wrong with a hello, if anything. node is who the certificate says it is.
+func (h hello) check(node, self string) string {
+	switch {
+	case h.From != node:
+		return fmt.Sprintf("the hello says node %.64q, the certificate node %s", h.From, node)
+	case h.To != self:
+		return fmt.Sprintf("the hello is for node %.64q, this is node %s", h.To, self)
+	case h.Min > stageVersionMax || h.Max < stageVersionMin || h.Min > h.Max:
+		return fmt.Sprintf("it speaks versions %d to %d of the stage protocol, this node %d to %d", h.Min, h.Max, stageVersionMin, stageVersionMax)
+	case h.From == h.To:
+		return "a node does not link to itself"
+	}
+	return ""
+}
+
+// silenceReader reads from a connection that must never be silent for long: every read that brings something earns
+// another spell.
+type silenceReader struct {
+	c     net.Conn
+	spell time.Duration
+}
+
+func (s silenceReader) Read(b []byte) (int, error) {
+	if err := s.c.SetReadDeadline(time.Now().Add(s.spell)); err != nil {
+		return 0, err
+	}
+	n, err := s.c.Read(b)
+	if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		err = fmt.Errorf("%w for %v", ErrSilent, s.spell)
+	}
+	return n, err
+}

@@ -1,0 +1,107 @@
+package peer
+
+import (
+	"bufio"
+	"time"
+)
+
+// inLink is the link that a node has made to this one.
+type inLink struct {
+	conn *Conn
+	done chan struct{} // closed after the last Deliver and PeerDown of this link
+}
+
+// serve runs an inbound stage link.
+func (l *Links) serve(c *Conn) {
+	defer c.Close()
+	if err := receiveHello(c, l.mux.Node(), l.mux.cfg.HandshakeTimeout); err != nil {
+		l.log.Warn("stage link refused", "node", c.Node, "err", err)
+		return
+	}
+	in := &inLink{conn: c, done: make(chan struct{})}
+	if !l.enter(in) {
+		return
+	}
+	defer l.wg.Done()
+	l.revive(c.Node)
+	stop := make(chan struct{})
+	beating := make(chan struct{})
+	go func() { defer close(beating); l.beat(c, stop) }()
+	err := l.receive(c)
+	_ = c.Close()
+	close(stop)
+	<-beating
+	l.peerDown(c.Node, err)
+	l.leave(in)
+}
+
+// enter makes in the node's inbound link. An older one, which may be half open, is closed first and has told PeerDown by then. False means that the
+// Links are closed.
+func (l *Links) enter(in *inLink) bool {
+	for {
+		l.mu.Lock()
+		old := l.mu.in[in.conn.Node]
+		if l.mu.closed {
+			l.mu.Unlock()
+			return false
+		}
+		if old == nil {
+			l.mu.in[in.conn.Node] = in
+			l.wg.Add(1)
+			l.mu.Unlock()
+			return true
+		}
+		l.mu.Unlock()
+		l.log.Warn("link replaced", "node", in.conn.Node, "err", errReplaced)
+		_ = old.conn.Close()
+		<-old.done
+	}
+}
+
+func (l *Links) leave(in *inLink) {
+	l.mu.Lock()
+	delete(l.mu.in, in.conn.Node)
+	l.mu.Unlock()
+	close(in.done)
+}
+
+// revive tries our own link to a node at once when the node has just shown that it lives.
+func (l *Links) revive(node string) {
+	l.mu.Lock()
+	o := l.mu.out[node]
+	l.mu.Unlock()
+	if o != nil {
+		o.kick()
+	}
+}
+
+// beat tells the dialling side that this one lives.
+func (l *Links) beat(c *Conn, stop <-chan struct{}) {
+	tick := time.NewTicker(l.cfg.Heartbeat)
+	defer tick.Stop()
+	sign := AppendBeat(nil)
+	for {
+		select {
+		case <-tick.C:
+		case <-stop:
+			return
+		}
+		if _, err := c.Write(sign); err != nil {
+			return
+		}
+	}
+}
+
+// receive delivers frames until the link breaks or brings something that is none.
+func (l *Links) receive(c *Conn) error {
+	r := NewFrameReader(bufio.NewReaderSize(silenceReader{c, l.cfg.Silence}, 32<<10), l.cfg.MaxPayload)
+	for {
+		f, err := r.Read()
+		if err != nil {
+			return err
+		}
+		if f != nil { // else a sign of life
+			l.cfg.Deliver(c.Node, f)
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"lamina/shard/pipeline"
+)
+
+// LinksConfig says how stage links behave. Zero durations and sizes stand for the defaults.
+type LinksConfig struct {
+	// Addr finds where a node is. A link to a node that has no address is given up.
+	Addr func(node string) (addr string, ok bool)
+	// Deliver takes a frame from another node; the frame belongs to it. It is called in the order of sending, from one goroutine
+	// per node, and holds up that node's frames while it runs.
+	Deliver func(from string, f *pipeline.Frame)
+	// PeerDown tells that frames to or from a node may have been lost. It is called once for each link that broke or could
+	// not be made while frames waited, after the last Deliver of a broken link and before the first of the next.
+	PeerDown func(node string, err error)
+	// MaxPayload bounds the frames that are taken, in bytes. Default DefaultMaxPayload.
+	MaxPayload int
+
+	// Heartbeat is how often an idle link is heard of. Default 100 ms.
+	Heartbeat time.Duration
+	// Silence is how long a link may bring nothing before it is down. Default 1 s.
+	Silence time.Duration
+	// DialTimeout bounds an attempt to connect, with TLS and hello. Default 2 s.
+	DialTimeout time.Duration
+	// RetryMin and RetryMax bound the pause between attempts, which doubles. Default 100 ms and 2 s.
+	RetryMin, RetryMax time.Duration
+	// QueueBytes and QueueFrames bound what waits for a node. Default 64 MiB and 8192.
+	QueueBytes, QueueFrames int
+}
+
+func (c LinksConfig) withDefaults() LinksConfig {
+	def := func(v *time.Duration, d time.Duration) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&c.Heartbeat, 100*time.Millisecond)
+	def(&c.Silence, time.Second)
+	def(&c.DialTimeout, 2*time.Second)
+	def(&c.RetryMin, 100*time.Millisecond)
+	def(&c.RetryMax, 2*time.Second)
+	if c.QueueBytes <= 0 {
+		c.QueueBytes = 64 << 20
+	}
+	if c.QueueFrames <= 0 {
+		c.QueueFrames = 8192
+	}
+	return c
+}
+
+// Links are the stage links of a node. Each direction between two nodes has a connection of its own, made by the side
+// that sends, so a frame never meets one that comes the other way and there is no tie to break. It is a pipeline.Sender.
+type Links struct {
+	mux    *Mux
+	cfg    LinksConfig
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		out    map[string]*outLink
+		in     map[string]*inLink
+		closed bool
+	}
+}
+
+var _ pipeline.Sender = (*Links)(nil)
+
+// NewLinks registers the stage protocol.
+func NewLinks(m *Mux, cfg LinksConfig) *Links {
+	l := &Links{mux: m, cfg: cfg.withDefaults(), log: m.cfg.Log}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.mu.out = map[string]*outLink{}
+	l.mu.in = map[string]*inLink{}
+	m.Handle(ProtoStage, l.serve)
+	m.onClose(func() { _ = l.Close() })
+	return l
+}
+
+// Send implements pipeline.Sender: it copies the frame into the queue of the node's link, which is made if there is none yet.
+// It never waits for the network. Errors wrap ErrLinkDown (no link just now), ErrQueueFull or ErrClosed.
+func (l *Links) Send(to string, f *pipeline.Frame) error {
+	o, err := l.link(to)
+	if err != nil {
+		return err
+	}
+	return o.send(f)
+}
+
+// Connect makes links to nodes ahead of the first frame, and tries again at once where the last attempt failed.
+func (l *Links) Connect(nodes ...string) {
+	for _, n := range nodes {
+		if o, err := l.link(n); err == nil {
+			o.kick()
+		}
+	}
+}
+
+func (l *Links) link(node string) (*outLink, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed {
+		return nil, ErrClosed
+	}
+	o := l.mu.out[node]
+	if o == nil {
+		o = newOutLink(l, node)
+		l.mu.out[node] = o
+		l.wg.Go(o.run)
+	}
+	return o, nil
+}
+
+// drop forgets an outgoing link whose goroutine ends.
+func (l *Links) drop(o *outLink) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.out[o.node] == o {
+		delete(l.mu.out, o.node)
+	}
+}
+
+// peerDown tells the owner, unless the links are being closed.
+func (l *Links) peerDown(node string, err error) {
+	if l.ctx.Err() == nil {
+		l.cfg.PeerDown(node, err)
+	}
+}
+
+// Link describes the outgoing link to a node.
+type Link struct {
+	Node   string
+	Up     bool
+	Err    error // why it is down
+	Queued int   // bytes that wait
+	Sent   uint64
+	Frames uint64
+}
+
+// Links returns the outgoing links, in no order.
+func (l *Links) Links() []Link {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]Link, 0, len(l.mu.out))
+	for _, o := range l.mu.out {
+		out = append(out, o.describe())
+	}
+	return out
+}
+
+// Close closes all links and waits for their goroutines. PeerDown is not called for it.
+func (l *Links) Close() error {
+	l.cancel()
+	l.mu.Lock()
+	l.mu.closed = true
+	for _, in := range l.mu.in {
+		_ = in.conn.Close()
+	}
+	l.mu.Unlock()
+	l.wg.Wait()
+	return nil
+}
+
+// errReplaced is why a link ends when its node makes a new one.
+var errReplaced = errors.New("the node has made a new link")
