@@ -1,5 +1,21 @@
 package api
 
+import (
+	"errors"
+	"strings"
+)
+
+var errDigest = errors.New("a digest is sha256: and 64 lower-case hex digits")
+
+// CheckDigest says whether a string is the digest of a blob.
+func CheckDigest(s string) error {
+	hex, ok := strings.CutPrefix(s, "sha256:")
+	if !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
+		return errDigest
+	}
+	return nil
+}
+
 // Node is a node of the cluster as the answering node sees it.
 type Node struct {
 	Name          string  `json:"name"`
@@ -81,8 +97,8 @@ type TokenReply struct {
 // Key is an API key as the cluster knows it: never the secret.
 type Key struct {
 	ID      string `json:"id"`
-	Name    string `json:"name,omitempty"`
-	Role    string `json:"role"` // admin or user
+	Name    string `json:"name,omitempty"` // whose it is
+	Role    string `json:"role"`           // admin or user
 	Created int64  `json:"created,omitempty"`
 }
 
