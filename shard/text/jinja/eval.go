@@ -113,7 +113,7 @@ func (in *interp) put(d *Dict, key, value any) error {
 		return err
 	}
 	d.set(hash, key, value)
-	return in.spend(2)
+	return in.spend(4)
 }
 
 func (in *interp) evalBinary(x *binaryExpr, sc *scope) (any, error) {

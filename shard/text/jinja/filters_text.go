@@ -160,6 +160,17 @@ func (in *interp) replace(s, old, repl string, n int) (any, error) {
 	return strings.Replace(s, old, repl, hits), in.spend(hits)
 }
 
+// countLines is an upper bound of what splitLines gives.
+func countLines(s string) int {
+	n := 1
+	for _, r := range s {
+		if isLineEnd(r) {
+			n++
+		}
+	}
+	return n
+}
+
 // splitLines is Python's str.splitlines.
 func splitLines(s string) []string {
 	var lines []string
@@ -208,10 +219,10 @@ func filterIndent(in *interp, v any, a callArgs) (any, error) {
 		}
 		prefix = strings.Repeat(" ", max(n, 0))
 	}
-	lines := splitLines(s + "\n")
-	if err := in.spend(len(s)/8 + len(lines)); err != nil {
+	if err := in.spend(len(s)/8 + 2*countLines(s)); err != nil {
 		return nil, err
 	}
+	lines := splitLines(s + "\n")
 	var out []byte
 	for i, line := range lines {
 		if err := in.made(len(out)+len(prefix)+len(line), len(prefix)/32); err != nil {

@@ -233,7 +233,7 @@ func appendJSONString(b []byte, s string, ascii bool) []byte {
 		switch {
 		case k >= 0:
 			b = append(b, '\\', letters[k])
-		case r < 0x20 || (ascii && r > 0x7f && r < 0x10000):
+		case r < 0x20 || (ascii && r >= 0x7f && r < 0x10000):
 			b = fmt.Appendf(b, `\u%04x`, r)
 		case ascii && r >= 0x10000:
 			hi, lo := utf16.EncodeRune(r)

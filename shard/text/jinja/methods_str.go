@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -130,29 +131,30 @@ func methodSplit(in *interp, s string, a callArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if sep != nil {
-		if err := in.spend(min(n, strings.Count(s, *sep))); err != nil {
-			return nil, err
-		}
-		return in.stringList(strings.SplitN(s, *sep, n+1))
+	if sep == nil {
+		return in.stringList(splitSpace(s, n))
 	}
+	if err := in.spend(min(n, strings.Count(s, *sep))); err != nil {
+		return nil, err
+	}
+	return in.stringList(strings.SplitN(s, *sep, n+1))
+}
+
+// splitSpace cuts at white space, at most n times from the left.
+func splitSpace(s string, n int) []string {
 	var parts []string
-	for s = strings.TrimLeftFunc(s, isSpace); s != ""; s = strings.TrimLeftFunc(s, isSpace) {
+	for s = strings.TrimLeftFunc(s, isSpace); s != "" && len(parts) < n; s = strings.TrimLeftFunc(s, isSpace) {
 		end := strings.IndexFunc(s, isSpace)
-		if len(parts) == n || end < 0 {
+		if end < 0 {
 			end = len(s)
-			if len(parts) == n {
-				s = strings.TrimRightFunc(s, isSpace)
-				end = len(s)
-			}
 		}
 		parts = append(parts, s[:end])
 		s = s[end:]
-		if err := in.spend(1); err != nil {
-			return nil, err
-		}
 	}
-	return in.stringList(parts)
+	if s != "" {
+		parts = append(parts, s)
+	}
+	return parts
 }
 
 func methodRSplit(in *interp, s string, a callArgs) (any, error) {
@@ -161,46 +163,42 @@ func methodRSplit(in *interp, s string, a callArgs) (any, error) {
 		return nil, err
 	}
 	var parts []string // from the right
-	for {
-		if sep == nil {
-			s = strings.TrimRightFunc(s, isSpace)
-		}
-		i, size := -1, 0
-		if len(parts) < n {
-			i, size = lastSep(s, sep)
-		}
-		if err := in.spend(1); err != nil {
+	if sep == nil {
+		parts = rsplitSpace(s, n)
+	} else {
+		if err := in.spend(min(n, strings.Count(s, *sep))); err != nil {
 			return nil, err
 		}
-		if i < 0 {
-			break
+		for len(parts) < n {
+			i := strings.LastIndex(s, *sep)
+			if i < 0 {
+				break
+			}
+			parts = append(parts, s[i+len(*sep):])
+			s = s[:i]
 		}
-		parts = append(parts, s[i+size:])
-		s = s[:i]
-	}
-	if sep == nil {
-		s = strings.TrimLeftFunc(s, isSpace)
-	}
-	if sep != nil || s != "" {
 		parts = append(parts, s)
 	}
-	for i, j := 0, len(parts)-1; i < j; i, j = i+1, j-1 {
-		parts[i], parts[j] = parts[j], parts[i]
-	}
+	slices.Reverse(parts)
 	return in.stringList(parts)
 }
 
-// lastSep finds the last separator and its size; white space within leading white space is none.
-func lastSep(s string, sep *string) (int, int) {
-	if sep != nil {
-		return strings.LastIndex(s, *sep), len(*sep)
+// rsplitSpace cuts at white space, at most n times from the right; the last word comes first.
+func rsplitSpace(s string, n int) []string {
+	var parts []string
+	for s = strings.TrimRightFunc(s, isSpace); s != "" && len(parts) < n; s = strings.TrimRightFunc(s, isSpace) {
+		begin := 0
+		if i := strings.LastIndexFunc(s, isSpace); i >= 0 {
+			_, size := utf8.DecodeRuneInString(s[i:])
+			begin = i + size
+		}
+		parts = append(parts, s[begin:])
+		s = s[:begin]
 	}
-	i := strings.LastIndexFunc(s, isSpace)
-	if i < 0 || strings.TrimLeftFunc(s[:i], isSpace) == "" {
-		return -1, 0
+	if s != "" {
+		parts = append(parts, s)
 	}
-	_, size := utf8.DecodeRuneInString(s[i:])
-	return i, size
+	return parts
 }
 
 func methodSplitLines(in *interp, s string, a callArgs) (any, error) {
@@ -208,7 +206,7 @@ func methodSplitLines(in *interp, s string, a callArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := in.spend(len(s) / 4); err != nil {
+	if err := in.spend(len(s)/8 + 2*countLines(s)); err != nil {
 		return nil, err
 	}
 	lines := splitLines(s)

@@ -49,17 +49,17 @@ func (in *interp) test(name string, v any, a callArgs) (bool, error) {
 // comparingTest gives the operator that a test stands for.
 func comparingTest(name string) string {
 	switch name {
-	case "eq", "equalto":
+	case "==", "eq", "equalto":
 		return "=="
-	case "ne":
+	case "!=", "ne":
 		return "!="
-	case "lt", "lessthan":
+	case "<", "lt", "lessthan":
 		return "<"
-	case "le":
+	case "<=", "le":
 		return "<="
-	case "gt", "greaterthan":
+	case ">", "gt", "greaterthan":
 		return ">"
-	case "ge":
+	case ">=", "ge":
 		return ">="
 	case "in":
 		return "in"
