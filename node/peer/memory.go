@@ -21,6 +21,7 @@ type Memory struct {
 		packets   map[string]*memPackets
 		conns     map[*memConn]struct{}
 		cuts      map[direction]bool
+		dead      map[string]bool
 		delay     time.Duration
 		port      uint16
 	}
@@ -36,6 +37,7 @@ func NewMemory() *Memory {
 	m.mu.packets = map[string]*memPackets{}
 	m.mu.conns = map[*memConn]struct{}{}
 	m.mu.cuts = map[direction]bool{}
+	m.mu.dead = map[string]bool{}
 	m.mu.port = 40000
 	return m
 }
@@ -75,9 +77,10 @@ func (m *Memory) isCut(from, to string) bool {
 }
 
 // Kill ends a host as kill -9 ends a process: its listeners are gone and its connections are reset. The other side of a connection
-// learns of it unless that direction is cut.
+// learns of it unless that direction is cut. The host reaches nobody until it listens again.
 func (m *Memory) Kill(host string) {
 	m.mu.Lock()
+	m.mu.dead[host] = true
 	var conns []*memConn
 	for c := range m.mu.conns {
 		if c.local == host {
@@ -131,6 +134,7 @@ func (h *MemoryHost) Listen(addr string) (net.Listener, PacketConn, error) {
 	l := &memListener{net: m, host: h.name, addr: ap, queue: make(chan net.Conn, 64), done: make(chan struct{})}
 	p := &memPackets{net: m, host: h.name, addr: ap, queue: make(chan memPacket, 256), done: make(chan struct{})}
 	m.mu.listeners[ap.String()], m.mu.packets[ap.String()] = l, p
+	delete(m.mu.dead, h.name)
 	return l, p, nil
 }
 
@@ -139,11 +143,11 @@ func (h *MemoryHost) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	refused := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	m := h.net
 	m.mu.Lock()
-	l, delay := m.mu.listeners[addr], m.mu.delay
+	l, delay, dead := m.mu.listeners[addr], m.mu.delay, m.mu.dead[h.name]
 	m.mu.port++
 	port := m.mu.port
 	m.mu.Unlock()
-	if l == nil {
+	if l == nil || dead {
 		return nil, refused
 	}
 	if m.isCut(h.name, l.host) || m.isCut(l.host, h.name) {

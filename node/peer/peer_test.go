@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +15,7 @@ import (
 )
 
 // identities makes a cluster of nodes by the functions that both sides of a join use.
-func identities(t *testing.T, names ...string) []*auth.Identity {
+func identities(t testing.TB, names ...string) []*auth.Identity {
 	t.Helper()
 	first, err := auth.Init(t.TempDir(), names[0])
 	if err != nil {
@@ -43,6 +44,7 @@ func identities(t *testing.T, names ...string) []*auth.Identity {
 // world is some nodes with their muxes on one Memory network, at 10.0.0.1:7946 and so on.
 type world struct {
 	net   *Memory
+	mu    sync.Mutex
 	nodes map[string]*Mux
 }
 
@@ -62,11 +64,27 @@ func newWorld(t *testing.T, names ...string) *world {
 }
 
 func (w *world) addr(node string) (string, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	m, ok := w.nodes[node]
 	if !ok {
 		return "", false
 	}
 	return m.Addr().String(), true
+}
+
+// restart replaces a node that was killed by a new process of the same name and address.
+func (w *world) restart(t *testing.T, node string) *Mux {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	old := w.nodes[node]
+	m, err := Bind(Config{Identity: old.cfg.Identity, Network: w.net.Host(node), Addr: old.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.nodes[node] = m
+	return m
 }
 
 func (w *world) close() {
