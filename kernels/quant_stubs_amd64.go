@@ -8,3 +8,1163 @@ package kernels
 //
 //go:noescape
 func pause(n int)
+
+// quantizeRow2 quantises the blocks of one row of activations in a tile of rows rows.
+//
+//go:noescape
+func quantizeRow2(x *float32, q *int8, f *float32, n *int32, h *int32, rows int, blocks int)
+
+// quantizeRow512 quantises the blocks of one row of activations in a tile of rows rows.
+//
+//go:noescape
+func quantizeRow512(x *float32, q *int8, f *float32, n *int32, h *int32, rows int, blocks int)
+
+// mulQ80x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ80x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ80x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ80x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ80x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ80x1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ80x2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ80x3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ80x4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ80x5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ80x6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ80x7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ80x8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ80x9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ80x10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ80x11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ80x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ40x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ40x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ40x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ40x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ40x1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ40x2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ40x3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ40x4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ40x5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ40x6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ40x7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ40x8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ40x9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ40x10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ40x11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ40x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ41x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ41x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ41x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ41x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ41x1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ41x2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ41x3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ41x4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ41x5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ41x6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ41x7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ41x8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ41x9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ41x10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ41x11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ41x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ50x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ50x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ50x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ50x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ50x1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ50x2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ50x3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ50x4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ50x5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ50x6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ50x7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ50x8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ50x9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ50x10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ50x11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ50x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ51x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ51x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ51x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ51x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ51x1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ51x2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ51x3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ51x4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ51x5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ51x6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ51x7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ51x8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ51x9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ51x10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ51x11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ51x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ4Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ4Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ4Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ4Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ4Kx1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ4Kx2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ4Kx3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ4Kx4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ4Kx5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ4Kx6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ4Kx7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ4Kx8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ4Kx9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ4Kx10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ4Kx11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ4Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ5Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ5Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ5Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ5Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ5Kx1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ5Kx2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ5Kx3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ5Kx4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ5Kx5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ5Kx6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ5Kx7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ5Kx8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ5Kx9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ5Kx10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ5Kx11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ5Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ6Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ6Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ6Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ6Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ6Kx1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ6Kx2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ6Kx3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ6Kx4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ6Kx5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ6Kx6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ6Kx7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ6Kx8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ6Kx9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ6Kx10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ6Kx11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ6Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulF32x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulF32x1AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulF32x2AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulF32x3AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulF32x4AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulF32x1AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulF32x2AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulF32x3AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulF32x4AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulF32x5AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulF32x6AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulF32x7AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulF32x8AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulF32x9AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulF32x10AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulF32x11AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF32x12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulF32x12AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulF16x1AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulF16x2AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulF16x3AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulF16x4AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulF16x1AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulF16x2AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulF16x3AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulF16x4AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulF16x5AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulF16x6AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulF16x7AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulF16x8AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulF16x9AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulF16x10AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulF16x11AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulF16x12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulF16x12AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulBF16x1AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulBF16x2AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulBF16x3AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulBF16x4AVX2(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulBF16x1AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulBF16x2AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulBF16x3AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulBF16x4AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulBF16x5AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulBF16x6AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulBF16x7AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulBF16x8AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulBF16x9AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulBF16x10AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulBF16x11AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// mulBF16x12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulBF16x12AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
+
+// avx2Quant returns the kernel for a type and a number of rows from 1 to 4.
+func avx2Quant(t Type, rows int) func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int) {
+	switch t {
+	case Q8_0:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ80x1AVX2,
+			mulQ80x2AVX2,
+			mulQ80x3AVX2,
+			mulQ80x4AVX2,
+		}[rows-1]
+	case Q4_0:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ40x1AVX2,
+			mulQ40x2AVX2,
+			mulQ40x3AVX2,
+			mulQ40x4AVX2,
+		}[rows-1]
+	case Q4_1:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ41x1AVX2,
+			mulQ41x2AVX2,
+			mulQ41x3AVX2,
+			mulQ41x4AVX2,
+		}[rows-1]
+	case Q5_0:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ50x1AVX2,
+			mulQ50x2AVX2,
+			mulQ50x3AVX2,
+			mulQ50x4AVX2,
+		}[rows-1]
+	case Q5_1:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ51x1AVX2,
+			mulQ51x2AVX2,
+			mulQ51x3AVX2,
+			mulQ51x4AVX2,
+		}[rows-1]
+	case Q4_K:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ4Kx1AVX2,
+			mulQ4Kx2AVX2,
+			mulQ4Kx3AVX2,
+			mulQ4Kx4AVX2,
+		}[rows-1]
+	case Q5_K:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ5Kx1AVX2,
+			mulQ5Kx2AVX2,
+			mulQ5Kx3AVX2,
+			mulQ5Kx4AVX2,
+		}[rows-1]
+	case Q6_K:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ6Kx1AVX2,
+			mulQ6Kx2AVX2,
+			mulQ6Kx3AVX2,
+			mulQ6Kx4AVX2,
+		}[rows-1]
+	}
+	return nil
+}
+
+// avx2Float returns the kernel for a type and a number of rows from 1 to 4.
+func avx2Float(t Type, rows int) func(w *byte, x *float32, step int, y *float32, stride int, cols int) {
+	switch t {
+	case F32:
+		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
+			mulF32x1AVX2,
+			mulF32x2AVX2,
+			mulF32x3AVX2,
+			mulF32x4AVX2,
+		}[rows-1]
+	case F16:
+		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
+			mulF16x1AVX2,
+			mulF16x2AVX2,
+			mulF16x3AVX2,
+			mulF16x4AVX2,
+		}[rows-1]
+	case BF16:
+		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
+			mulBF16x1AVX2,
+			mulBF16x2AVX2,
+			mulBF16x3AVX2,
+			mulBF16x4AVX2,
+		}[rows-1]
+	}
+	return nil
+}
+
+// avx512Quant returns the kernel for a type and a number of rows from 1 to 12.
+func avx512Quant(t Type, rows int) func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int) {
+	switch t {
+	case Q8_0:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ80x1AVX512,
+			mulQ80x2AVX512,
+			mulQ80x3AVX512,
+			mulQ80x4AVX512,
+			mulQ80x5AVX512,
+			mulQ80x6AVX512,
+			mulQ80x7AVX512,
+			mulQ80x8AVX512,
+			mulQ80x9AVX512,
+			mulQ80x10AVX512,
+			mulQ80x11AVX512,
+			mulQ80x12AVX512,
+		}[rows-1]
+	case Q4_0:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ40x1AVX512,
+			mulQ40x2AVX512,
+			mulQ40x3AVX512,
+			mulQ40x4AVX512,
+			mulQ40x5AVX512,
+			mulQ40x6AVX512,
+			mulQ40x7AVX512,
+			mulQ40x8AVX512,
+			mulQ40x9AVX512,
+			mulQ40x10AVX512,
+			mulQ40x11AVX512,
+			mulQ40x12AVX512,
+		}[rows-1]
+	case Q4_1:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ41x1AVX512,
+			mulQ41x2AVX512,
+			mulQ41x3AVX512,
+			mulQ41x4AVX512,
+			mulQ41x5AVX512,
+			mulQ41x6AVX512,
+			mulQ41x7AVX512,
+			mulQ41x8AVX512,
+			mulQ41x9AVX512,
+			mulQ41x10AVX512,
+			mulQ41x11AVX512,
+			mulQ41x12AVX512,
+		}[rows-1]
+	case Q5_0:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ50x1AVX512,
+			mulQ50x2AVX512,
+			mulQ50x3AVX512,
+			mulQ50x4AVX512,
+			mulQ50x5AVX512,
+			mulQ50x6AVX512,
+			mulQ50x7AVX512,
+			mulQ50x8AVX512,
+			mulQ50x9AVX512,
+			mulQ50x10AVX512,
+			mulQ50x11AVX512,
+			mulQ50x12AVX512,
+		}[rows-1]
+	case Q5_1:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ51x1AVX512,
+			mulQ51x2AVX512,
+			mulQ51x3AVX512,
+			mulQ51x4AVX512,
+			mulQ51x5AVX512,
+			mulQ51x6AVX512,
+			mulQ51x7AVX512,
+			mulQ51x8AVX512,
+			mulQ51x9AVX512,
+			mulQ51x10AVX512,
+			mulQ51x11AVX512,
+			mulQ51x12AVX512,
+		}[rows-1]
+	case Q4_K:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ4Kx1AVX512,
+			mulQ4Kx2AVX512,
+			mulQ4Kx3AVX512,
+			mulQ4Kx4AVX512,
+			mulQ4Kx5AVX512,
+			mulQ4Kx6AVX512,
+			mulQ4Kx7AVX512,
+			mulQ4Kx8AVX512,
+			mulQ4Kx9AVX512,
+			mulQ4Kx10AVX512,
+			mulQ4Kx11AVX512,
+			mulQ4Kx12AVX512,
+		}[rows-1]
+	case Q5_K:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ5Kx1AVX512,
+			mulQ5Kx2AVX512,
+			mulQ5Kx3AVX512,
+			mulQ5Kx4AVX512,
+			mulQ5Kx5AVX512,
+			mulQ5Kx6AVX512,
+			mulQ5Kx7AVX512,
+			mulQ5Kx8AVX512,
+			mulQ5Kx9AVX512,
+			mulQ5Kx10AVX512,
+			mulQ5Kx11AVX512,
+			mulQ5Kx12AVX512,
+		}[rows-1]
+	case Q6_K:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulQ6Kx1AVX512,
+			mulQ6Kx2AVX512,
+			mulQ6Kx3AVX512,
+			mulQ6Kx4AVX512,
+			mulQ6Kx5AVX512,
+			mulQ6Kx6AVX512,
+			mulQ6Kx7AVX512,
+			mulQ6Kx8AVX512,
+			mulQ6Kx9AVX512,
+			mulQ6Kx10AVX512,
+			mulQ6Kx11AVX512,
+			mulQ6Kx12AVX512,
+		}[rows-1]
+	}
+	return nil
+}
+
+// avx512Float returns the kernel for a type and a number of rows from 1 to 12.
+func avx512Float(t Type, rows int) func(w *byte, x *float32, step int, y *float32, stride int, cols int) {
+	switch t {
+	case F32:
+		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
+			mulF32x1AVX512,
+			mulF32x2AVX512,
+			mulF32x3AVX512,
+			mulF32x4AVX512,
+			mulF32x5AVX512,
+			mulF32x6AVX512,
+			mulF32x7AVX512,
+			mulF32x8AVX512,
+			mulF32x9AVX512,
+			mulF32x10AVX512,
+			mulF32x11AVX512,
+			mulF32x12AVX512,
+		}[rows-1]
+	case F16:
+		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
+			mulF16x1AVX512,
+			mulF16x2AVX512,
+			mulF16x3AVX512,
+			mulF16x4AVX512,
+			mulF16x5AVX512,
+			mulF16x6AVX512,
+			mulF16x7AVX512,
+			mulF16x8AVX512,
+			mulF16x9AVX512,
+			mulF16x10AVX512,
+			mulF16x11AVX512,
+			mulF16x12AVX512,
+		}[rows-1]
+	case BF16:
+		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
+			mulBF16x1AVX512,
+			mulBF16x2AVX512,
+			mulBF16x3AVX512,
+			mulBF16x4AVX512,
+			mulBF16x5AVX512,
+			mulBF16x6AVX512,
+			mulBF16x7AVX512,
+			mulBF16x8AVX512,
+			mulBF16x9AVX512,
+			mulBF16x10AVX512,
+			mulBF16x11AVX512,
+			mulBF16x12AVX512,
+		}[rows-1]
+	}
+	return nil
+}

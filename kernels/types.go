@@ -47,33 +47,27 @@ type form struct {
 	half  bool // a scale for every 16 weights instead of 32
 }
 
+// forms describes each type, by its number; it is never changed.
+var forms = [...]form{
+	F32:  {name: "F32", block: 1, bytes: 4},
+	F16:  {name: "F16", block: 1, bytes: 2},
+	BF16: {name: "BF16", block: 1, bytes: 2},
+	Q8_0: {name: "Q8_0", block: 32, bytes: 34, low: 8},
+	Q4_0: {name: "Q4_0", block: 32, bytes: 18, low: 4, zero: 8},
+	Q4_1: {name: "Q4_1", block: 32, bytes: 20, low: 4, mins: true},
+	Q5_0: {name: "Q5_0", block: 32, bytes: 22, low: 4, high: 1, zero: 16},
+	Q5_1: {name: "Q5_1", block: 32, bytes: 24, low: 4, high: 1, mins: true},
+	Q4_K: {name: "Q4_K", block: 256, bytes: 144, low: 4, mins: true, super: true},
+	Q5_K: {name: "Q5_K", block: 256, bytes: 176, low: 4, high: 1, mins: true, super: true},
+	Q6_K: {name: "Q6_K", block: 256, bytes: 210, low: 4, high: 2, zero: 32, super: true, half: true},
+}
+
 // formOf returns the description of a type, or nil.
 func formOf(t Type) *form {
-	switch t {
-	case F32:
-		return &form{name: "F32", block: 1, bytes: 4}
-	case F16:
-		return &form{name: "F16", block: 1, bytes: 2}
-	case BF16:
-		return &form{name: "BF16", block: 1, bytes: 2}
-	case Q8_0:
-		return &form{name: "Q8_0", block: 32, bytes: 34, low: 8}
-	case Q4_0:
-		return &form{name: "Q4_0", block: 32, bytes: 18, low: 4, zero: 8}
-	case Q4_1:
-		return &form{name: "Q4_1", block: 32, bytes: 20, low: 4, mins: true}
-	case Q5_0:
-		return &form{name: "Q5_0", block: 32, bytes: 22, low: 4, high: 1, zero: 16}
-	case Q5_1:
-		return &form{name: "Q5_1", block: 32, bytes: 24, low: 4, high: 1, mins: true}
-	case Q4_K:
-		return &form{name: "Q4_K", block: 256, bytes: 144, low: 4, mins: true, super: true}
-	case Q5_K:
-		return &form{name: "Q5_K", block: 256, bytes: 176, low: 4, high: 1, mins: true, super: true}
-	case Q6_K:
-		return &form{name: "Q6_K", block: 256, bytes: 210, low: 4, high: 2, zero: 32, super: true, half: true}
+	if int(t) >= len(forms) || forms[t].block == 0 {
+		return nil
 	}
-	return nil
+	return &forms[t]
 }
 
 // quantised says whether a row is made of blocks of integers with scales.

@@ -17,7 +17,10 @@ type Asm struct {
 // Func starts a function. params is a Go parameter list with one type for each name, for example
 // "w *byte, n int"; there is no result. Doc is its comment, without the name in front. Names that are
 // registers to the assembler (g, SP, ...) must be avoided.
-func (a *Asm) Func(name, params, doc string) {
+func (a *Asm) Func(name, params, doc string) { a.FuncFrame(name, params, doc, 0) }
+
+// FuncFrame starts a function with some bytes of stack of its own, 0(SP) and up.
+func (a *Asm) FuncFrame(name, params, doc string, frame int) {
 	a.args = map[string]string{}
 	size := 0
 	for _, p := range strings.Split(params, ",") {
@@ -28,7 +31,7 @@ func (a *Asm) Func(name, params, doc string) {
 		size += n
 	}
 	size = (size + 7) / 8 * 8
-	fmt.Fprintf(&a.text, "\n// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, params, name, size)
+	fmt.Fprintf(&a.text, "\n// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n", name, params, name, frame, size)
 	fmt.Fprintf(&a.stubs, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)\n", name, doc, name, params)
 }
 

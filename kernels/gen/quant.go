@@ -1,6 +1,76 @@
 package main
 
-// quant emits the products of quantised weights, and what the workers need.
+import "fmt"
+
+// form is what the emitters know of a quantised type; it says the same as form in kernels/types.go.
+type form struct {
+	name  string
+	low   int // bits of a weight in the low plane: 4 or 8
+	high  int // bits of a weight in the high plane: 0, 1 or 2
+	zero  int // log2 of what is subtracted from a code; 0 for none
+	mins  bool
+	super bool // super-blocks of 8 sub-blocks, whose scales are small integers
+	half  bool // a scale for every 16 weights
+}
+
+var forms = []form{
+	{name: "Q80", low: 8, zero: 7}, // zero: where signed weights have to be made unsigned
+	{name: "Q40", low: 4, zero: 3},
+	{name: "Q41", low: 4, mins: true},
+	{name: "Q50", low: 4, high: 1, zero: 4},
+	{name: "Q51", low: 4, high: 1, mins: true},
+	{name: "Q4K", low: 4, mins: true, super: true},
+	{name: "Q5K", low: 4, high: 1, mins: true, super: true},
+	{name: "Q6K", low: 4, high: 2, zero: 5, super: true, half: true},
+}
+
+func (f *form) lowBytes() int { return 64 * f.low }
+func (f *form) scaleAt() int  { return 64*f.low + 64*f.high }
+func (f *form) subBytes() int { return f.scaleAt() + f.scaleBytes() }
+func (f *form) scaleBytes() int {
+	if f.mins && !f.super {
+		return 64
+	}
+	return 32
+}
+
+func (f *form) headBytes() int {
+	switch {
+	case f.super && f.mins:
+		return 64
+	case f.super:
+		return 32
+	}
+	return 0
+}
+
+// sums is the number of 4-byte sums of activations that a block of a row has for this type.
+func (f *form) sums() int {
+	if f.half {
+		return 2
+	}
+	return 1
+}
+
+// shift4 is how far a field of the high plane is shifted left (right if negative) so that it stands
+// above the nibble: field j of a plane of one-bit or two-bit fields.
+func (f *form) shift4(j int) int { return 4 - j*f.high }
+
+// highAt is the place of the high bits of the weights 4j ... 4j+3 of every row (j < 8): the offset of
+// their 64 bytes, and which field of each byte they are.
+func (f *form) highAt(j int) (at, field int) {
+	if f.high == 1 {
+		return f.lowBytes(), j
+	}
+	return f.lowBytes() + j/4*64, j % 4
+}
+
+const (
+	quantParams = "w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int"
+	floatParams = "w *byte, x *float32, step int, y *float32, stride int, cols int"
+)
+
+// quant emits the products of weights and activations, and what the workers need.
 func quant(a *Asm) {
 	a.Func("pause", "n int", "does nothing for n times some 40 cycles.")
 	a.Load("n", "CX")
@@ -9,4 +79,115 @@ func quant(a *Asm) {
 	a.I("DECQ CX")
 	a.I("JNZ loop")
 	a.I("RET")
+
+	constants(a)
+	quantizeRow(a, true)
+	quantizeRow(a, false)
+	var on2, on512 kernelTable
+	for i := range forms {
+		for t := 1; t <= tile2; t++ {
+			on2.add(i, avx2Quant(a, &forms[i], t))
+		}
+		for t := 1; t <= tile512; t++ {
+			on512.add(i, avx512Quant(a, &forms[i], t))
+		}
+	}
+	for i, f := range floats {
+		for t := 1; t <= tile2; t++ {
+			on2.add(len(forms)+i, avx2Float(a, f, t))
+		}
+		for t := 1; t <= tile512; t++ {
+			on512.add(len(forms)+i, avx512Float(a, f, t))
+		}
+	}
+	on2.emit(a, "avx2", tile2)
+	on512.emit(a, "avx512", tile512)
+}
+
+const (
+	tile2   = 4  // rows of activations in a tile of AVX2
+	tile512 = 12 // and of AVX-512
+)
+
+// floats are the float types.
+var floats = []string{"F32", "F16", "BF16"}
+
+// kernelTable collects the names of kernels by type and number of rows.
+type kernelTable [8 + 3][]string
+
+func (k *kernelTable) add(typ int, name string) { k[typ] = append(k[typ], name) }
+
+// emit writes the table as Go.
+func (k *kernelTable) emit(a *Asm, level string, tile int) {
+	types := []string{"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "F32", "F16", "BF16"}
+	p := func(form string, args ...any) { fmt.Fprintf(&a.stubs, form+"\n", args...) }
+	for _, part := range []struct {
+		name, params string
+		first, end   int
+	}{{"Quant", quantParams, 0, len(forms)}, {"Float", floatParams, len(forms), len(k)}} {
+		name := level + part.name
+		p("\n// %s returns the kernel for a type and a number of rows from 1 to %d.", name, tile)
+		p("func %s(t Type, rows int) func(%s) {", name, part.params)
+		p("\tswitch t {")
+		for i := part.first; i < part.end; i++ {
+			p("\tcase %s:\n\t\treturn [...]func(%s){", types[i], part.params)
+			for _, f := range k[i] {
+				p("\t\t\t%s,", f)
+			}
+			p("\t\t}[rows-1]")
+		}
+		p("\t}\n\treturn nil\n}")
+	}
+}
+
+// load puts the parameters of a quantised kernel into registers: SI weights, DX activations, R8 scales,
+// R9 sums, DI results, R10 stride of the results, CX blocks.
+func loadQuant(a *Asm) {
+	for _, p := range [][2]string{{"w", "SI"}, {"q", "DX"}, {"f", "R8"}, {"n", "R9"}, {"y", "DI"},
+		{"stride", "R10"}, {"blocks", "CX"}} {
+		a.Load(p[0], p[1])
+	}
+}
+
+// blockLoop emits the loop over the blocks of a panel: head once for a block, sub once for each
+// sub-block of 32 columns, then all streams step on.
+func (f *form) blockLoop(a *Asm, t int, head, sub func()) {
+	a.L("block")
+	if f.super {
+		head()
+		a.I("ADDQ $%d, SI", f.headBytes())
+		a.I("MOVQ $8, BX")
+	}
+	a.L("sub")
+	sub()
+	a.I("ADDQ $%d, SI", f.subBytes())
+	a.I("ADDQ $%d, DX", 32*t)
+	a.I("ADDQ $%d, R8", 8*t)
+	a.I("ADDQ $%d, R9", 4*t*f.sums())
+	if f.super {
+		a.I("DECQ BX")
+		a.I("JNZ sub")
+	}
+	a.I("DECQ CX")
+	a.I("JNZ block")
+}
+
+// constants emits the words that kernels broadcast.
+func constants(a *Asm) {
+	a.Data("low4", repeat(0x0f0f0f0f, 8)...)
+	a.Data("bit4", repeat(0x10101010, 8)...)
+	a.Data("bits45", repeat(0x30303030, 8)...)
+	a.Data("ones16", repeat(0x00010001, 8)...)
+	a.Data("minus2", repeat(0xfffefffe, 8)...)
+	a.Data("abs32", repeat(0x7fffffff, 8)...)
+	a.Data("ones8", repeat(0x01010101, 8)...)
+	a.Data("order", 0, 4, 1, 5, 2, 6, 3, 7)
+}
+
+func repeat(w uint32, n int) []uint32 {
+	s := make([]uint32, n)
+	for i := range s {
+		s[i] = w
+	}
+	return s
 }

@@ -1,0 +1,167 @@
+package main
+
+import "fmt"
+
+// AVX-512 kernels multiply one panel (16 rows of the matrix: one register of 16 lanes) with a tile of t
+// rows of activations. Registers:
+//
+//	Z0 - Z11    float32 results, one for each row of the tile
+//	Z12 - Z23   integer accumulators
+//	Z24         weights; at the end of a block their scales
+//	Z25         high bits
+//	Z26, Z27    masks of the low and the high plane
+//	Z28         0x80 in every byte
+//	Z29, Z30    scales and minimums of a super-block
+//	Z31         at the end of a block the minimums
+type mul512 struct {
+	*Asm
+	*form
+	t int
+}
+
+// avx512Quant emits the kernel for a quantised type and returns its name.
+func avx512Quant(a *Asm, f *form, t int) string {
+	e := &mul512{a, f, t}
+	name := fmt.Sprintf("mul%sx%dAVX512", f.name, t)
+	a.Func(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t))
+	loadQuant(a)
+	for m := range t {
+		e.I("VPXORD Z%d, Z%d, Z%d", m, m, m)
+	}
+	word := func(v uint32, r int) {
+		e.I("MOVL $%#x, AX", v)
+		e.I("VPBROADCASTD AX, Z%d", r)
+	}
+	switch f.low {
+	case 8:
+		word(0x80808080, 28)
+	default:
+		word(0x0f0f0f0f, 26)
+	}
+	switch f.high {
+	case 1:
+		word(0x10101010, 27)
+	case 2:
+		word(0x30303030, 27)
+	}
+	f.blockLoop(a, t, e.head, e.sub)
+	for m := range t {
+		e.I("VMOVUPS Z%d, (DI)", m)
+		if m < t-1 {
+			e.I("ADDQ R10, DI")
+		}
+	}
+	a.Ret()
+	return name
+}
+
+// head loads the f16 scales of a super-block.
+func (e *mul512) head() {
+	e.I("VCVTPH2PS (SI), Z29")
+	if e.mins {
+		e.I("VCVTPH2PS 32(SI), Z30")
+	}
+}
+
+// sub emits the work on 32 columns.
+func (e *mul512) sub() {
+	if e.high == 1 {
+		e.I("VMOVDQU64 %d(SI), Z25", e.lowBytes())
+	}
+	e.start(0)
+	for j := range 8 {
+		if j == 4 && e.half {
+			e.scale(0)
+			e.start(1)
+		}
+		e.unpack(j)
+		for m := range e.t {
+			e.I("VPDPBUSD.BCST %d(DX), Z24, Z%d", 32*m+4*j, 12+m)
+		}
+	}
+	if e.half {
+		e.scale(1)
+	} else {
+		e.scale(0)
+	}
+}
+
+// start sets the accumulators to what makes up for the codes' being unsigned.
+func (e *mul512) start(half int) {
+	for m := range e.t {
+		if e.zero == 0 {
+			e.I("VPXORD Z%d, Z%d, Z%d", 12+m, 12+m, 12+m)
+		} else {
+			e.I("VPSLLD.BCST $%d, %d(R9), Z%d", e.zero, 4*(m+half*e.t), 12+m)
+		}
+	}
+}
+
+// unpack puts the codes of the weights 4j ... 4j+3 of all rows into Z24.
+func (e *mul512) unpack(j int) {
+	if e.low == 8 {
+		e.I("VPXORD %d(SI), Z28, Z24", 64*j)
+		return
+	}
+	if j < 4 {
+		e.I("VPANDD %d(SI), Z26, Z24", 64*j)
+	} else {
+		e.I("VPSRLW $4, %d(SI), Z24", 64*(j-4))
+		e.I("VPANDD Z26, Z24, Z24")
+	}
+	if e.high == 0 {
+		return
+	}
+	at, field := e.highAt(j)
+	from := "Z25"
+	if e.high == 2 {
+		from = fmt.Sprintf("%d(SI)", at)
+	}
+	switch s := e.shift4(field); {
+	case s > 0:
+		e.I("VPSLLW $%d, %s, Z31", s, from)
+	case s < 0:
+		e.I("VPSRLW $%d, %s, Z31", -s, from)
+	default:
+		e.I("VMOVDQU64 %s, Z31", from)
+	}
+	e.I("VPTERNLOGD $0xf8, Z27, Z31, Z24 // Z24 | Z31&Z27")
+}
+
+// scale adds the scaled accumulators to the results: the second half of a sub-block of Q6_K, or the
+// first or only one.
+func (e *mul512) scale(half int) {
+	at := e.scaleAt()
+	small := func(op string, at, by, r int) {
+		e.I("%s %d(SI), Z%d", op, at, r)
+		e.I("VCVTDQ2PS Z%d, Z%d", r, r)
+		e.I("VMULPS Z%d, Z%d, Z%d", by, r, r)
+	}
+	switch {
+	case e.half:
+		small("VPMOVSXBD", at+16*half, 29, 24)
+	case e.super:
+		small("VPMOVZXBD", at, 29, 24)
+		small("VPMOVZXBD", at+16, 30, 31)
+	default:
+		e.I("VCVTPH2PS %d(SI), Z24", at)
+		if e.mins {
+			e.I("VCVTPH2PS %d(SI), Z31", at+32)
+		}
+	}
+	for m := range e.t {
+		e.I("VCVTDQ2PS Z%d, Z%d", 12+m, 12+m)
+		e.I("VMULPS Z24, Z%d, Z%d", 12+m, 12+m)
+		e.I("VFMADD231PS.BCST %d(R8), Z%d, Z%d", 4*m, 12+m, m)
+	}
+	if !e.mins {
+		return
+	}
+	op := "VFMADD231PS"
+	if e.super {
+		op = "VFNMADD231PS" // minimums of super-blocks are subtracted
+	}
+	for m := range e.t {
+		e.I("%s.BCST %d(R8), Z31, Z%d", op, 4*(e.t+m), m)
+	}
+}

@@ -1,0 +1,105 @@
+package kernels
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// benchImpls runs a benchmark for each type at each assembly level and in generic Go.
+func benchImpls(b *testing.B, types []Type, f func(b *testing.B, t Type)) {
+	best, old := bestLevel(), active
+	defer func() { active = old }()
+	for l := best; ; l-- {
+		active = l
+		for _, t := range types {
+			b.Run(fmt.Sprintf("%s/%s", l, t), func(b *testing.B) { f(b, t) })
+		}
+		if l == generic {
+			return
+		}
+	}
+}
+
+// benchRates reports the best of many short samples, which a busy machine disturbs least: operations
+// (2 for each weight and row) and bytes of packed weights.
+func benchRates(b *testing.B, m *Matrix, rows int, run func()) {
+	best := 1e18
+	for b.Loop() {
+		best = min(best, seconds(run))
+	}
+	b.ReportMetric(2*float64(rows)*float64(m.Rows)*float64(m.Cols)/best/1e9, "GOP/s")
+	b.ReportMetric(float64(len(m.Data))/best/1e9, "GB/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkGEMM is prefill: 504 rows at once.
+func BenchmarkGEMM(b *testing.B) {
+	benchImpls(b, allTypes, func(b *testing.B, t Type) {
+		rng := rand.New(rand.NewPCG(1, 1))
+		rows, out, cols := 504, 256, 1536
+		if active == generic {
+			rows, out = 8, 64
+		}
+		w := NewWorkers(1)
+		m, _ := randomMatrix(b, rng, t, out, cols)
+		x := randomActs(rng, rows*cols)
+		y := [][]float32{make([]float32, rows*out)}
+		var a Acts
+		a.Quantize(w, x, rows, cols)
+		benchRates(b, m, rows, func() { MatMul(w, y, &a, m) })
+	})
+}
+
+// BenchmarkGEMV is decode, from the second-level cache and from memory, and a small batch from memory.
+func BenchmarkGEMV(b *testing.B) {
+	for _, c := range []struct {
+		name       string
+		rows, size int
+	}{{"cache", 1, 256 << 10}, {"memory", 1, 64 << 20}, {"memory4", 4, 64 << 20}} {
+		b.Run(c.name, func(b *testing.B) {
+			benchImpls(b, allTypes, func(b *testing.B, t Type) {
+				rng := rand.New(rand.NewPCG(1, 1))
+				const cols = 1536
+				size := c.size
+				if active == generic {
+					size = 256 << 10
+				}
+				n, _ := PackedSize(t, 16, cols)
+				out := max(1, size/int(n)) * 16
+				w := NewWorkers(1)
+				m, _ := randomMatrix(b, rng, t, out, cols)
+				x := randomActs(rng, c.rows*cols)
+				y := [][]float32{make([]float32, c.rows*out)}
+				var a Acts
+				a.Quantize(w, x, c.rows, cols)
+				benchRates(b, m, c.rows, func() { MatMul(w, y, &a, m) })
+			})
+		})
+	}
+}
+
+// BenchmarkQuantize is the quantising of activations, in elements for each nanosecond.
+func BenchmarkQuantize(b *testing.B) {
+	benchImpls(b, []Type{Q8_0}, func(b *testing.B, _ Type) {
+		rng := rand.New(rand.NewPCG(1, 1))
+		const rows, cols = 48, 576
+		w := NewWorkers(1)
+		x := randomActs(rng, rows*cols)
+		var a Acts
+		best := 1e18
+		for b.Loop() {
+			best = min(best, seconds(func() { a.Quantize(w, x, rows, cols) }))
+		}
+		b.ReportMetric(rows*cols/best/1e9, "elem/ns")
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
+// seconds is the time that f takes.
+func seconds(f func()) float64 {
+	start := time.Now()
+	f()
+	return time.Since(start).Seconds()
+}
