@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"syscall"
 	"time"
 
 	"lamina/cluster"
@@ -101,7 +100,7 @@ func (a admin) AddModel(ctx context.Context, m cluster.Model) (api.Model, error)
 		if err != nil {
 			return api.Model{}, fmt.Errorf("%w: blob %s: %w", cluster.ErrInvalid, b.Name, err)
 		}
-		if !a.n.store.Has(d) {
+		if _, ok := a.n.store.Has(d); !ok {
 			return api.Model{}, fmt.Errorf("%w: %s (%s); send it first", server.ErrMissingBlob, b.Name, b.Digest)
 		}
 	}
@@ -141,7 +140,7 @@ func (a admin) HasBlob(_ context.Context, digest string) (int64, bool, error) {
 	if err != nil {
 		return 0, false, err
 	}
-	size, ok := a.n.store.Size(d)
+	size, ok := a.n.store.Has(d)
 	return size, ok, nil
 }
 
@@ -155,7 +154,7 @@ func (a admin) PutBlob(ctx context.Context, digest string, size int64, r io.Read
 	switch {
 	case errors.Is(err, blobs.ErrMismatch):
 		return fmt.Errorf("%w: %w", server.ErrBadBlob, err)
-	case errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, blobs.ErrDiskFull):
 		return fmt.Errorf("%w: %w", server.ErrNoSpace, err)
 	}
 	return err

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -185,5 +184,3 @@ func (c *catalog) wait() {
 		<-e.ready
 	}
 }
-
-var errNoBlob = errors.New("no peer has it")

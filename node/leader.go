@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -24,9 +25,12 @@ type leader struct {
 	drain   time.Duration // how long a draining placement may finish what it runs
 	out     *slog.Logger
 
-	seen map[cluster.NodeID]sighting // the loop's own
 	wg   sync.WaitGroup
 	stop context.CancelFunc
+	mu   struct {
+		sync.Mutex
+		seen map[cluster.NodeID]sighting
+	}
 }
 
 // sighting is how a node has been seen, and since when.
@@ -45,7 +49,7 @@ const stable = 3 * time.Second
 func (l *leader) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.stop = cancel
-	l.seen = map[cluster.NodeID]sighting{}
+	l.mu.seen = map[cluster.NodeID]sighting{}
 	l.wg.Go(func() { l.loop(ctx) })
 }
 
@@ -72,7 +76,7 @@ func (l *leader) loop(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := time.Now()
-		l.look(now)
+		l.look(l.log.State(), now)
 		if !l.log.IsLeader() {
 			led = false
 			continue
@@ -89,11 +93,17 @@ func (l *leader) loop(ctx context.Context) {
 	}
 }
 
-// look notes how long each node has been as gossip sees it.
-func (l *leader) look(now time.Time) {
+// look notes how each member has been seen, and since when. One that left gossip on purpose is not there either.
+func (l *leader) look(s cluster.State, now time.Time) {
+	alive := map[cluster.NodeID]bool{}
 	for _, p := range l.members() {
-		if s, ok := l.seen[p.ID]; !ok || s.alive != p.Alive {
-			l.seen[p.ID] = sighting{p.Alive, now}
+		alive[p.ID] = p.Alive
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range s.Members {
+		if v, ok := l.mu.seen[m.ID]; !ok || v.alive != alive[m.ID] {
+			l.mu.seen[m.ID] = sighting{alive[m.ID], now}
 		}
 	}
 }
@@ -132,7 +142,7 @@ func (l *leader) do(ctx context.Context, c cluster.Command) {
 // voters changes raft's configuration, one step after the other.
 func (l *leader) voters(ctx context.Context, s cluster.State, now time.Time) {
 	health := map[cluster.NodeID]consensus.Health{}
-	for id, v := range l.seen {
+	for id, v := range l.sightings() {
 		health[id] = consensus.Health{Alive: v.alive, For: now.Sub(v.since)}
 	}
 	for _, c := range consensus.Voters(l.self, l.log.Configuration(), s.Members, health, stable) {
@@ -151,9 +161,19 @@ func (l *leader) voters(ctx context.Context, s cluster.State, now time.Time) {
 // shorter than moving its layers.
 func (l *leader) live(now time.Time) map[cluster.NodeID]plan.Live {
 	out := map[cluster.NodeID]plan.Live{}
+	peers := map[cluster.NodeID]gossip.Peer{}
 	for _, p := range l.members() {
-		s := l.seen[p.ID]
-		out[p.ID] = plan.Live{Memory: p.MemoryTotal, Speed: p.Speed, Alive: p.Alive || now.Sub(s.since) < l.dead}
+		peers[p.ID] = p
+	}
+	for id, v := range l.sightings() {
+		p := peers[id]
+		out[id] = plan.Live{Memory: p.MemoryTotal, Speed: p.Speed, Alive: v.alive || now.Sub(v.since) < l.dead}
 	}
 	return out
+}
+
+func (l *leader) sightings() map[cluster.NodeID]sighting {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.mu.seen)
 }

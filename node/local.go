@@ -85,13 +85,12 @@ func (l *Local) load(ctx context.Context, f *gguf.File, info shard.Info, cfg Loc
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		mem, free, err := blobs.Alloc(len(data))
+		mem, err := blobs.Copy(data)
 		if err != nil {
 			return err
 		}
-		l.frees = append(l.frees, free)
-		copy(mem, data)
-		parts[p.Name] = mem
+		l.frees = append(l.frees, func() { _ = mem.Close() }) // giving memory back has nothing to report
+		parts[p.Name] = mem.Bytes()
 		if done += int64(len(data)); cfg.Progress != nil {
 			cfg.Progress(min(done, total), total)
 		}

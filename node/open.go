@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/hashicorp/memberlist"
-
 	"lamina/cluster"
 	"lamina/cluster/consensus"
 	"lamina/cluster/gossip"
@@ -74,7 +72,7 @@ func (n *Node) openCompute(context.Context) error {
 }
 
 func (n *Node) openStore(context.Context) (err error) {
-	if n.store, err = blobs.Open(filepath.Join(n.cfg.Data, "blobs")); err != nil {
+	if n.store, err = blobs.Open(filepath.Join(n.cfg.Data, "blobs"), blobs.Config{Log: n.out}); err != nil {
 		return err
 	}
 	n.onClose(n.store.Close)
@@ -87,12 +85,14 @@ func (n *Node) openPeers(context.Context) (err error) {
 		return fmt.Errorf("%w; is another node or program using it? --peer gives another", err)
 	}
 	n.onClose(n.mux.Close)
-	n.links = n.mux.NewLinks(peer.LinksConfig{
-		Address:  n.address,
+	n.links = peer.NewLinks(n.mux, peer.LinksConfig{
+		Addr:     n.address,
 		Deliver:  func(from string, f *pipeline.Frame) { n.host.Deliver(from, f) },
 		PeerDown: func(node string, err error) { n.host.PeerDown(node, err) },
 	})
 	n.onClose(n.links.Close)
+	n.host = pipeline.NewHost(pipeline.HostConfig{Self: n.cfg.Name, Send: n.links, Events: n.tracer.Events()})
+	n.onClose(n.host.Close)
 	n.client = n.mux.HTTPClient(n.address)
 	return nil
 }
@@ -112,7 +112,7 @@ func (n *Node) openConsensus(context.Context) (err error) {
 	n.prop = &proposer{self: n.cfg.Name, log: n.log, client: n.client, others: n.others}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+proposePath, n.prop.servePropose)
-	mux.Handle("/blobs/", blobs.Handler(n.store))
+	mux.Handle("/blobs/", n.store.Handler())
 	n.mux.HandleHTTP(mux)
 	n.mux.HandleJoin(n.admit)
 	return nil
@@ -141,19 +141,12 @@ func (n *Node) mayVote(node string) bool {
 }
 
 // openGossip begins to talk: the port is served from here on.
-func (n *Node) openGossip(context.Context) error {
-	transport, err := n.mux.Gossip(peer.GossipConfig{})
-	if err != nil {
-		return err
-	}
-	n.links.Start()
+func (n *Node) openGossip(context.Context) (err error) {
+	transport := n.mux.Gossip()
 	n.mux.Serve()
-	host, port, err := net.SplitHostPort(n.cfg.Peer)
-	if err != nil {
-		return err
-	}
 	n.gossip, err = gossip.New(gossip.Config{
-		Name: n.cfg.Name, Advertise: net.JoinHostPort(host, port), Key: n.id.GossipKey(), ClusterID: n.id.Cluster(), Transport: memberlist.Transport(transport), Log: n.out,
+		Name: n.cfg.Name, Advertise: n.cfg.Peer, Key: n.id.GossipKey(), ClusterID: n.id.Cluster(), Transport: transport, Log: n.out,
+		Meta: gossip.Meta{HTTP: n.cfg.HTTP, Version: n.cfg.Version, MemoryFree: n.memory, MemoryTotal: n.memory, Speed: n.speed},
 	})
 	if err != nil {
 		return err
@@ -175,9 +168,7 @@ func (n *Node) seeds() []string {
 }
 
 func (n *Node) openStages(context.Context) error {
-	n.host = pipeline.NewHost(pipeline.HostConfig{Self: n.cfg.Name, Send: n.links, Events: n.tracer.Events()})
-	n.onClose(n.host.Close)
-	src := &peerBlobs{store: n.store, client: n.client, others: n.others, self: n.cfg.Name}
+	src := &peerBlobs{store: n.store, client: n.client, others: n.others, self: n.cfg.Name, out: n.out}
 	n.keeper = newKeeper(n.cfg.Name, n.incarnation, n.host, src, n.prop.Propose, n.workers, n.memory, n.out)
 	n.onClose(func() error { n.keeper.close(); return nil })
 	n.catalog = newCatalog(n.log.State, src)

@@ -1,0 +1,29 @@
+package blobs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// Remove deletes a blob. It does nothing if the blob is not here. Loaded and mapped data stay valid.
+func (s *Store) Remove(d Digest) error {
+	if err := s.root.Remove(wholeName(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("blob %s: %w", d, err)
+	}
+	return nil
+}
+
+// Copy brings bytes that are no blob of a store into memory of the kind that Load uses.
+func Copy(b []byte) (*Data, error) {
+	data, err := allocate(len(b))
+	if err != nil {
+		return nil, fmt.Errorf("memory for %d bytes: %w", len(b), err)
+	}
+	copy(data.b, b)
+	if err := protect(data.b); err != nil {
+		_ = data.Close()
+		return nil, fmt.Errorf("memory for %d bytes: %w", len(b), err)
+	}
+	return data, nil
+}

@@ -1,0 +1,70 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"lamina/cluster"
+	"lamina/node/blobs"
+)
+
+// peerBlobs brings blobs from this node's store, and into it from the peers.
+type peerBlobs struct {
+	store  *blobs.Store
+	client *http.Client
+	self   string
+	others func() []cluster.NodeID // living nodes first
+	out    *slog.Logger
+}
+
+var _ blobSource = (*peerBlobs)(nil)
+
+// Ensure implements blobSource. The node that took the upload has every part and is asked first; any other may have it.
+func (p *peerBlobs) Ensure(ctx context.Context, m cluster.Model, b cluster.Blob) error {
+	d, err := blobs.ParseDigest(b.Digest)
+	if err != nil {
+		return err
+	}
+	if _, ok := p.store.Has(d); ok {
+		return nil
+	}
+	var sources []blobs.Source
+	add := func(node cluster.NodeID) {
+		if node != p.self && node != "" {
+			sources = append(sources, blobs.HTTPSource{Client: p.client, Base: "http://" + node, Node: node})
+		}
+	}
+	add(m.Origin)
+	for _, node := range p.others() {
+		if node != m.Origin {
+			add(node)
+		}
+	}
+	begun := time.Now()
+	if err := p.store.Fetch(ctx, d, b.Size, sources, nil); err != nil {
+		return err
+	}
+	p.out.Info("blob fetched", "model", m.Name, "part", b.Name, "bytes", b.Size, "seconds", time.Since(begun).Seconds())
+	return nil
+}
+
+// Load implements blobSource. A blob that has gone bad on disk has been set aside: the next Ensure fetches it again.
+func (p *peerBlobs) Load(ctx context.Context, b cluster.Blob) ([]byte, func(), error) {
+	d, err := blobs.ParseDigest(b.Digest)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := p.store.Load(ctx, d)
+	if err != nil {
+		return nil, nil, err
+	}
+	if int64(len(data.Bytes())) != b.Size {
+		err := fmt.Errorf("%w: %d bytes, the manifest says %d", blobs.ErrMismatch, len(data.Bytes()), b.Size)
+		return nil, nil, errors.Join(err, data.Close())
+	}
+	return data.Bytes(), func() { _ = data.Close() }, nil // giving memory back has nothing to report
+}
