@@ -24,7 +24,7 @@ type keeper struct {
 	blobs   blobSource
 	propose func(context.Context, cluster.Command) error
 	workers *kernels.Workers
-	memory  int64 // budget for weights and KV
+	budget  *budget
 	log     *slog.Logger
 
 	wg sync.WaitGroup
@@ -50,7 +50,7 @@ type stage struct {
 	hop    cluster.Hop
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	bytes  int64 // weights and KV budget, 0 until they are taken
+	bytes  int64 // of the weights
 }
 
 // errUnwanted ends a stage that no placement wants.
@@ -62,8 +62,8 @@ const (
 	retryMax = 5 * time.Second
 )
 
-func newKeeper(self string, inc uint64, host *pipeline.Host, src blobSource, propose func(context.Context, cluster.Command) error, workers *kernels.Workers, memory int64, log *slog.Logger) *keeper {
-	k := &keeper{self: self, inc: inc, host: host, blobs: src, propose: propose, workers: workers, memory: memory, log: log}
+func newKeeper(self string, inc uint64, host *pipeline.Host, src blobSource, propose func(context.Context, cluster.Command) error, workers *kernels.Workers, b *budget, log *slog.Logger) *keeper {
+	k := &keeper{self: self, inc: inc, host: host, blobs: src, propose: propose, workers: workers, budget: b, log: log}
 	k.mu.stages = map[uint64]*stage{}
 	return k
 }
@@ -126,9 +126,10 @@ func (k *keeper) run(ctx context.Context, st *stage) {
 		<-ctx.Done() // until the placement is gone: no second try of the same
 		return
 	}
+	defer k.budget.giveWeights(st.bytes)
 	defer loaded.free()
-	defer k.release(st)
-	if err := k.host.Serve(st.key, pipeline.ForShard(loaded.shard)); err != nil {
+	served := &stepper{Stepper: pipeline.ForShard(loaded.shard), info: loaded.shard.Info(), span: loaded.shard.Span(), budget: k.budget}
+	if err := k.host.Serve(st.key, served); err != nil {
 		log.Error("a stage cannot be served", "err", err)
 		<-ctx.Done()
 		return
@@ -183,7 +184,8 @@ func (k *keeper) load(ctx context.Context, st *stage, log *slog.Logger) (*loaded
 	if want == nil {
 		return nil, fmt.Errorf("%w: layers %d:%d of a model with %d", cluster.ErrInvalid, st.hop.First, st.hop.End, st.model.Layers)
 	}
-	if err := k.reserve(st, want); err != nil {
+	st.bytes = sum(want)
+	if err := k.budget.takeWeights(st.bytes); err != nil {
 		return nil, err
 	}
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
@@ -192,13 +194,13 @@ func (k *keeper) load(ctx context.Context, st *stage, log *slog.Logger) (*loaded
 			return l, nil
 		}
 		if permanent(err) || ctx.Err() != nil {
-			k.release(st)
+			k.budget.giveWeights(st.bytes)
 			return nil, err
 		}
 		log.Warn("blobs are not to be had yet; trying again", "err", err, "after", wait)
 		select {
 		case <-ctx.Done():
-			k.release(st)
+			k.budget.giveWeights(st.bytes)
 			return nil, context.Cause(ctx)
 		case <-time.After(wait):
 		}
@@ -225,8 +227,7 @@ func (k *keeper) open(ctx context.Context, st *stage, want []cluster.Blob) (*loa
 	}
 	meta, err := gguf.Parse(parts[cluster.BlobMeta])
 	if err == nil {
-		l.shard, err = shard.Open(meta, parts, shard.Span{First: st.hop.First, End: st.hop.End},
-			shard.Options{Workers: k.workers, KVBudget: kvBudget(st.model, st.hop, st.bytes, sum(want))})
+		l.shard, err = shard.Open(meta, parts, shard.Span{First: st.hop.First, End: st.hop.End}, shard.Options{Workers: k.workers})
 	}
 	if err != nil {
 		l.free()

@@ -31,7 +31,7 @@ type Node struct {
 	out         *slog.Logger
 	network     peer.Network
 	incarnation uint64
-	memory      int64
+	budget      *budget
 
 	id      *auth.Identity
 	tracer  *trace.Tracer
@@ -241,7 +241,7 @@ func (n *Node) deadNames() (names string) {
 // meta is what this node tells others by gossip.
 func (n *Node) meta() gossip.Meta {
 	return gossip.Meta{
-		HTTP: n.cfg.HTTP, Version: n.cfg.Version, MemoryFree: n.memory - n.keeper.used(), MemoryTotal: n.memory,
+		HTTP: n.cfg.HTTP, Version: n.cfg.Version, MemoryFree: n.budget.free(), MemoryTotal: n.budget.total,
 		Load: float64(n.host.Load().Sequences), Speed: n.speed,
 	}
 }

@@ -65,9 +65,9 @@ func (n *Node) openCompute(context.Context) error {
 	n.workers = kernels.NewWorkers(n.cfg.Threads)
 	n.onClose(func() error { n.workers.Close(); return nil })
 	tuneRuntime(n.workers.N())
-	n.memory = memoryLimit(n.cfg.Memory)
+	n.budget = &budget{total: memoryLimit(n.cfg.Memory)}
 	n.speed = measureSpeed(n.workers)
-	n.out.Info("compute", "kernels", kernels.Impl(), "threads", n.workers.N(), "memory", n.memory, "speed", n.speed)
+	n.out.Info("compute", "kernels", kernels.Impl(), "threads", n.workers.N(), "memory", n.budget.total, "speed", n.speed)
 	return nil
 }
 
@@ -146,7 +146,7 @@ func (n *Node) openGossip(context.Context) (err error) {
 	n.mux.Serve()
 	n.gossip, err = gossip.New(gossip.Config{
 		Name: n.cfg.Name, Advertise: n.cfg.Peer, Key: n.id.GossipKey(), ClusterID: n.id.Cluster(), Transport: transport, Log: n.out,
-		Meta: gossip.Meta{HTTP: n.cfg.HTTP, Version: n.cfg.Version, MemoryFree: n.memory, MemoryTotal: n.memory, Speed: n.speed},
+		Meta: gossip.Meta{HTTP: n.cfg.HTTP, Version: n.cfg.Version, MemoryFree: n.budget.total, MemoryTotal: n.budget.total, Speed: n.speed},
 	})
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func (n *Node) seeds() []string {
 
 func (n *Node) openStages(context.Context) error {
 	src := &peerBlobs{store: n.store, client: n.client, others: n.others, self: n.cfg.Name, out: n.out}
-	n.keeper = newKeeper(n.cfg.Name, n.incarnation, n.host, src, n.prop.Propose, n.workers, n.memory, n.out)
+	n.keeper = newKeeper(n.cfg.Name, n.incarnation, n.host, src, n.prop.Propose, n.workers, n.budget, n.out)
 	n.onClose(func() error { n.keeper.close(); return nil })
 	n.catalog = newCatalog(n.log.State, src)
 	n.onClose(func() error { n.catalog.wait(); return nil })
@@ -180,7 +180,7 @@ func (n *Node) openStages(context.Context) error {
 }
 
 func (n *Node) openServer(context.Context) (err error) {
-	if n.web, err = net.Listen("tcp", n.cfg.HTTP); err != nil {
+	if n.web, err = n.listenWeb(); err != nil {
 		return fmt.Errorf("%w; is another node or program using it? --http gives another", err)
 	}
 	addr := n.web.Addr().String()
@@ -207,6 +207,18 @@ func (n *Node) openServer(context.Context) (err error) {
 		return err
 	})
 	return nil
+}
+
+// listenWeb opens the API's port: on the operating system's network, or on the one that the settings give.
+func (n *Node) listenWeb() (net.Listener, error) {
+	if n.cfg.Network == nil {
+		return net.Listen("tcp", n.cfg.HTTP)
+	}
+	ln, packets, err := n.network.Listen(n.cfg.HTTP)
+	if err == nil {
+		err = packets.Close()
+	}
+	return ln, err
 }
 
 // admit lets a new node into the cluster: the token is spent before anything is signed.

@@ -1,0 +1,116 @@
+package node
+
+import (
+	"fmt"
+	"sync"
+
+	"lamina/shard"
+	"lamina/shard/pipeline"
+)
+
+// A budget is the memory that this node gives to weights and KV caches. Weights are taken by the keeper when it loads a
+// span; what they leave is shared by the sequences of all stages, each of which reserves its cache at admission.
+// The planner counts on less (plan.SpanBytes reserves KV room for each placement), so a loaded span always leaves
+// some room; a model that nobody asks leaves its part to the others.
+type budget struct {
+	total int64
+	mu    struct {
+		sync.Mutex
+		weights int64
+		kv      int64
+	}
+}
+
+// errNoRoom: the weights of a span do not fit this node.
+type errNoRoom struct{ need, free int64 }
+
+func (e errNoRoom) Error() string {
+	return fmt.Sprintf("the span's weights take %d MiB, %d MiB of this node's memory are free", e.need>>20, e.free>>20)
+}
+
+func (b *budget) takeWeights(n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if free := b.total - b.mu.weights; n > free {
+		return errNoRoom{n, free}
+	}
+	b.mu.weights += n
+	return nil
+}
+
+func (b *budget) giveWeights(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.weights -= n
+}
+
+func (b *budget) takeKV(n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if free := b.total - b.mu.weights - b.mu.kv; n > free {
+		return fmt.Errorf("%w: its KV cache takes %d MiB here, %d MiB are free", pipeline.ErrNoMemory, (n+1<<20-1)>>20, max(free, 0)>>20)
+	}
+	b.mu.kv += n
+	return nil
+}
+
+func (b *budget) giveKV(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.kv -= n
+}
+
+// free is what is neither weights nor reserved for sequences.
+func (b *budget) free() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(0, b.total-b.mu.weights-b.mu.kv)
+}
+
+// stepper is a shard whose sequences share the node's budget.
+type stepper struct {
+	pipeline.Stepper
+	info   shard.Info
+	span   shard.Span
+	budget *budget
+	batch  []pipeline.Rows // scratch of Step
+}
+
+// NewSeq implements pipeline.Stepper.
+func (s *stepper) NewSeq(max int) (pipeline.Seq, error) {
+	n := s.info.KVBytes(s.span, max)
+	if err := s.budget.takeKV(n); err != nil {
+		return nil, err
+	}
+	q, err := s.Stepper.NewSeq(max)
+	if err != nil {
+		s.budget.giveKV(n)
+		return nil, err
+	}
+	return &budgetSeq{Seq: q, n: n, budget: s.budget}, nil
+}
+
+// Step implements pipeline.Stepper: the shard gets its own sequences.
+func (s *stepper) Step(batch []pipeline.Rows) ([][]float32, error) {
+	s.batch = append(s.batch[:0], batch...)
+	for i := range s.batch {
+		if q, ok := s.batch[i].Seq.(*budgetSeq); ok {
+			s.batch[i].Seq = q.Seq
+		}
+	}
+	return s.Stepper.Step(s.batch)
+}
+
+// budgetSeq gives its part of the budget back when it is freed.
+type budgetSeq struct {
+	pipeline.Seq
+	n      int64
+	budget *budget
+	once   sync.Once
+}
+
+// Free implements pipeline.Seq.
+func (q *budgetSeq) Free() {
+	q.Seq.Free()
+	q.once.Do(func() { q.budget.giveKV(q.n) })
+}
