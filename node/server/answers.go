@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -66,8 +68,18 @@ func (g *group) fail(err error) {
 	}
 }
 
-// one runs one request and counts it.
-func (g *group) one(ctx context.Context, i int, r infer.Request) error {
+// errPanic is a bug in what answers; the log has where.
+var errPanic = errors.New("the request met a bug")
+
+// one runs one request and counts it. It runs on a goroutine of its own, so a panic must end here: it would take the
+// whole node along.
+func (g *group) one(ctx context.Context, i int, r infer.Request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.s.cfg.Log.ErrorContext(ctx, "answer panicked", "request", g.x.id, "panic", p, "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
 	var model string
 	var last time.Time
 	res, err := g.s.cfg.Service.Generate(ctx, r, func(st infer.Started) error {
@@ -77,7 +89,9 @@ func (g *group) one(ctx context.Context, i int, r infer.Request) error {
 		defer g.mu.Unlock()
 		return g.out.started(i, st)
 	}, func(ev infer.Event) error {
-		last = g.s.meter.piece(model, g.x.begun, last, g.s.now())
+		if !r.Echo { // the prompt's own tokens say nothing about speed
+			last = g.s.meter.piece(model, g.x.begun, last, g.s.now())
+		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if err := g.out.event(i, ev); err != nil {

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +26,7 @@ type exchange struct {
 	begun time.Time
 
 	status  int // 0: nothing is written yet
-	emitted int // tokens sent so far
+	emitted int // tokens of the answer so far
 	codec   api.Codec
 }
 
@@ -154,7 +156,12 @@ func (x *exchange) decodeOpenAI(v any) error {
 	if err != nil {
 		return err
 	}
-	return api.DecodeJSON(data, v, false)
+	err = api.DecodeJSON(data, v, false)
+	var d *api.DecodeError
+	if errors.As(err, &d) { // encoding/json names the embedded struct on the way to a field; clients do not know it
+		d.Field = strings.TrimPrefix(d.Field, reflect.TypeFor[openAIParams]().Name()+".")
+	}
+	return err
 }
 
 // reply writes one whole message.
@@ -196,9 +203,17 @@ func (x *exchange) fail(f *fault) {
 
 // errorBody is a fault in the shape of the dialect.
 func (x *exchange) errorBody(f *fault) any {
-	e := f.body(x.id, x.emitted)
+	e := f.body(x.id, x.sent())
 	if x.route.dialect == openAI {
 		return openAIError(e)
 	}
 	return api.ErrorReply{Error: e}
+}
+
+// sent is how many tokens the client has got so far: none, unless the answer is a stream.
+func (x *exchange) sent() int {
+	if x.status == 0 {
+		return 0
+	}
+	return x.emitted
 }

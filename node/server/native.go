@@ -164,7 +164,7 @@ func (n *nativeSink) fail(err error) error {
 	}
 	err = n.x.cause(err)
 	f := n.x.note(err)
-	body := f.body(n.x.id, n.x.emitted)
+	body := f.body(n.x.id, n.x.sent())
 	return n.stream.fail(api.GenerateEvent{Type: api.EventError, Error: &body})
 }
 

@@ -17,6 +17,11 @@ type openAIModelInfo struct {
 	Ready   bool   `json:"ready"`
 }
 
+type openAIModelList struct {
+	Object string            `json:"object"`
+	Data   []openAIModelInfo `json:"data"`
+}
+
 func modelInfo(m infer.ModelInfo) openAIModelInfo {
 	return openAIModelInfo{ID: m.Name, Object: "model", Created: created(m.Created), OwnedBy: "lamina", Context: m.Context, Ready: m.Ready}
 }
@@ -27,11 +32,11 @@ func (s *Server) openAIModels(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	data := []openAIModelInfo{}
+	out := openAIModelList{Object: "list", Data: []openAIModelInfo{}}
 	for _, m := range list {
-		data = append(data, modelInfo(m))
+		out.Data = append(out.Data, modelInfo(m))
 	}
-	return x.reply(http.StatusOK, map[string]any{"object": "list", "data": data})
+	return x.reply(http.StatusOK, out)
 }
 
 // openAIModel is GET /v1/models/{name}.
