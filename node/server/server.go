@@ -86,8 +86,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = fmt.Errorf("requests were cut off: %w", err)
 	}
 	s.live.Wait()
+	// A handler has returned before what it wrote has left: connections become idle only after that.
+	last, cancel := context.WithTimeout(context.Background(), flushTime)
+	defer cancel()
+	_ = s.http.Shutdown(last) // what is still open then is closed below
 	return errors.Join(err, s.http.Close())
 }
+
+// flushTime is how long the last bytes may take to leave when the server is cut off.
+const flushTime = time.Second
 
 func (s *Server) draining() bool {
 	select {
