@@ -147,7 +147,7 @@ func filterRound(_ *interp, v any, a callArgs) (any, error) {
 	default:
 		return nil, evalErrorf("round: 'method' is common, ceil or floor")
 	}
-	if _, isInt := v.(int64); isInt && method == "common" {
+	if _, isInt := toInt(v); isInt && method == "common" {
 		return int64(out), nil
 	}
 	return out, nil

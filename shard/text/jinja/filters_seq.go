@@ -55,8 +55,16 @@ func (in *interp) folded(key func(any) (any, error), caseSensitive bool) func(an
 	}
 }
 
+// someElements walks a value; what is false has no elements, whatever its type.
+func (in *interp) someElements(v any) ([]any, error) {
+	if !truth(v) {
+		return nil, nil
+	}
+	return in.elements(v)
+}
+
 func filterMap(in *interp, v any, a callArgs) (any, error) {
-	items, err := in.elements(v)
+	items, err := in.someElements(v)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +133,7 @@ func (in *interp) sift(v any, a callArgs, attr, want bool) (any, error) {
 		rest := callArgs{pos: args[1:], names: a.names, named: a.named}
 		check = func(v any) (bool, error) { return in.test(name, v, rest) }
 	}
-	items, err := in.elements(v)
+	items, err := in.someElements(v)
 	if err != nil {
 		return nil, err
 	}

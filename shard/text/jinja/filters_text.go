@@ -285,10 +285,7 @@ func filterTruncate(in *interp, v any, a callArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := in.str(v)
-	if err != nil {
-		return nil, err
-	}
+	s, isText := v.(string)
 	limit, err := b.int(0, 255)
 	if err != nil {
 		return nil, err
@@ -302,6 +299,11 @@ func filterTruncate(in *interp, v any, a callArgs) (any, error) {
 		if leeway, err = b.int(3, 5); err != nil {
 			return nil, err
 		}
+	}
+	if n, ok := length(v); !isText && (!ok || n > limit+leeway) {
+		return nil, evalErrorf("truncate needs a string, not a %s", typeName(v))
+	} else if !isText {
+		return v, nil
 	}
 	if err := in.spend(len(s) / 4); err != nil {
 		return nil, err

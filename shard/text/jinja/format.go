@@ -83,10 +83,19 @@ func (in *interp) percent(s string, args any) (any, error) {
 		}
 		out = append(out, text...)
 	}
-	if _, isDict := args.(*Dict); used < len(list) && !isDict {
+	if used < len(list) && !mayStaySpare(args) {
 		return nil, evalErrorf("not all arguments of '%%' were used")
 	}
 	return string(out), nil
+}
+
+// mayStaySpare is true for arguments that Python takes for a mapping, which need not be used up.
+func mayStaySpare(args any) bool {
+	switch args.(type) {
+	case *Dict, []any, undefined:
+		return true
+	}
+	return false
 }
 
 // pickArg finds the value of a directive: by name in a mapping, else the next one.

@@ -146,7 +146,7 @@ func isIterable(v any) bool {
 
 func isCallable(v any) bool {
 	switch v.(type) {
-	case *function, *macro:
+	case *function, *macro, undefined: // calling undefined is its own error in Jinja2
 		return true
 	}
 	return false

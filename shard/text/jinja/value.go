@@ -86,14 +86,19 @@ func (d *Dict) set(hash, key, value any) {
 	d.values = append(d.values, value)
 }
 
-// noneKey is how None hashes.
-type noneKey struct{}
+// How None and undefined values hash.
+type (
+	noneKey      struct{}
+	undefinedKey struct{}
+)
 
 // hashKey maps a value to what Go can hash, so that keys equal in Python (1, 1.0, True) are equal.
 func hashKey(v any) (any, error) {
 	switch v := v.(type) {
 	case nil:
 		return noneKey{}, nil
+	case undefined:
+		return undefinedKey{}, nil
 	case bool:
 		if v {
 			return int64(1), nil
