@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"lamina/cluster"
-	"lamina/cluster/consensus"
 	"lamina/cluster/plan"
 	"lamina/node/api"
 	"lamina/node/auth"
@@ -222,5 +221,14 @@ func (n *Node) ready() error {
 	return nil
 }
 
-// proposeUncertain tells whether an error leaves open if a command was agreed on.
-func proposeUncertain(err error) bool { return errors.Is(err, consensus.ErrUncertain) }
+// BlobDigest is the digest under which bytes are stored.
+func BlobDigest(b []byte) string { return blobs.Sum(b).String() }
+
+// Admin is what manages the cluster from this node, as its API does for those who hold an admin key.
+func (n *Node) Admin() interface {
+	server.Admin
+	server.Blobs
+	server.Keys
+} {
+	return admin{n}
+}

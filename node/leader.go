@@ -141,6 +141,9 @@ func (l *leader) do(ctx context.Context, c cluster.Command) {
 
 // voters changes raft's configuration, one step after the other.
 func (l *leader) voters(ctx context.Context, s cluster.State, now time.Time) {
+	if _, ok := s.Member(l.self); !ok {
+		return // a cluster in its first moments: this node has not announced itself yet
+	}
 	health := map[cluster.NodeID]consensus.Health{}
 	for id, v := range l.sightings() {
 		health[id] = consensus.Health{Alive: v.alive, For: now.Sub(v.since)}

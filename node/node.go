@@ -153,6 +153,7 @@ func (n *Node) Known() <-chan struct{} { return n.known }
 // announce tells the cluster that this process is here, and, on the first node, who the cluster is and whose key manages it.
 func (n *Node) announce() {
 	m := cluster.Member{ID: n.cfg.Name, Peer: n.cfg.Peer, HTTP: n.web.Addr().String(), Version: n.cfg.Version, Incarnation: n.incarnation}
+	n.met()
 	first := true
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := n.introduce(m)
@@ -172,6 +173,22 @@ func (n *Node) announce() {
 		case <-n.run.Done():
 			return
 		case <-time.After(wait):
+		}
+	}
+}
+
+// met waits a moment for gossip to find somebody, so that a node is seen by the others when the cluster knows it.
+func (n *Node) met() {
+	if len(n.seeds()) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.run, 2*time.Second)
+	defer cancel()
+	for peers := range n.gossip.Watch(ctx) {
+		for _, p := range peers {
+			if p.ID != n.cfg.Name && p.Alive {
+				return
+			}
 		}
 	}
 }
