@@ -71,7 +71,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, out: cfg.Log.With("node", cfg.Name), network: peer.TCP{}, incarnation: uint64(time.Now().UnixNano()), known: make(chan struct{})}
+	n := &Node{cfg: cfg, out: slog.New(trace.LogHandler(cfg.Log.Handler())).With("node", cfg.Name), network: peer.TCP{}, incarnation: uint64(time.Now().UnixNano()), known: make(chan struct{})}
 	if cfg.Network != nil {
 		n.network = cfg.Network
 	}
