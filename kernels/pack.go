@@ -59,13 +59,10 @@ func Pack(dst, src []byte, t Type, rows, cols int) error {
 // packRow writes a GGUF row as row r of a panel.
 func (f *form) packRow(panel, row []byte, r int) error {
 	if !f.quantised() {
-		n := f.bytes
-		for k := 0; k < len(row); k += n {
-			copy(panel[k*panelRows+r*n:k*panelRows+r*n+n], row[k:k+n])
-		}
+		f.packFloats(panel, row, r)
 		return nil
 	}
-	var b sub
+	var c codes
 	for n := 0; n*f.bytes < len(row); n++ {
 		src := row[n*f.bytes : (n+1)*f.bytes]
 		dst := panel[n*f.panelBlock() : (n+1)*f.panelBlock()]
@@ -74,38 +71,25 @@ func (f *form) packRow(panel, row []byte, r int) error {
 			if !finite16(s.d) || !finite16(s.m) {
 				return fmt.Errorf("%w: block %d", ErrScale, n)
 			}
-			f.read(&b, src, i)
-			f.putWeights(dst[f.headBytes()+i*f.subBytes():], &b, r)
+			f.readCodes(&c, src, i)
+			f.putCodes(dst[f.headBytes()+i*f.subBytes()+4*r:], &c)
 			f.putScales(dst, s, i, r)
 		}
 	}
 	return nil
 }
 
-// putWeights writes the codes of a sub-block as row r of the panel's planes.
-func (f *form) putWeights(p []byte, b *sub, r int) {
-	if f.low == 8 {
-		for k, w := range b.w {
-			p[k/4*64+4*r+k%4] = uint8(w)
+// packFloats writes a row of a float type: a column's 16 elements stand together.
+func (f *form) packFloats(panel, row []byte, r int) {
+	le := binary.LittleEndian
+	if f.bytes == 4 {
+		for k := 0; k < len(row); k += 4 {
+			le.PutUint32(panel[k*panelRows+4*r:], le.Uint32(row[k:]))
 		}
 		return
 	}
-	h := p[256:]
-	var high [2][4]uint8
-	for k := range 16 {
-		j, c := k/4, k%4
-		lo, hi := uint8(b.w[k]+int8(f.zero)), uint8(b.w[16+k]+int8(f.zero))
-		p[64*j+4*r+c] = lo&15 | hi<<4
-		switch f.high {
-		case 1:
-			high[0][c] |= lo>>4<<j | hi>>4<<(4+j)
-		case 2:
-			high[0][c] |= lo >> 4 << (2 * j)
-			high[1][c] |= hi >> 4 << (2 * j)
-		}
-	}
-	for n := range f.high {
-		copy(h[64*n+4*r:64*n+4*r+4], high[n][:])
+	for k := 0; k < len(row); k += 2 {
+		le.PutUint16(panel[k*panelRows+2*r:], le.Uint16(row[k:]))
 	}
 }
 

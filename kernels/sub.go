@@ -29,18 +29,19 @@ type blockScales struct {
 
 // set fills in the scales of a sub-block from their stored form.
 func (f *form) set(b *sub, s blockScales) {
+	none := math.Float32frombits(1 << 31) // -0 changes nothing that it is added to, not even -0
 	d := f16(s.d)
 	switch {
 	case f.half:
 		b.scale = [2]float32{d * float32(int8(s.sc)), d * float32(int8(s.mn))}
-		b.min = 0
+		b.min = none
 	case f.super:
 		d *= float32(s.sc)
 		b.scale = [2]float32{d, d}
 		b.min = -(f16(s.m) * float32(s.mn))
 	default:
 		b.scale = [2]float32{d, d}
-		b.min = 0
+		b.min = none
 		if f.mins {
 			b.min = f16(s.m)
 		}
@@ -73,26 +74,53 @@ func scaleMin(b []byte, i int) (sc, mn uint8) {
 	return b[4+i]&15 | b[i-4]>>6<<4, b[4+i]>>4 | b[i]>>6<<4
 }
 
-// read decodes sub-block i of a GGUF block.
-func (f *form) read(b *sub, blk []byte, i int) {
-	f.set(b, f.scales(blk, i))
-	switch {
-	case f.low == 8:
-		for k := range b.w {
-			b.w[k] = int8(blk[2+k])
+// codes are the 32 weights of a sub-block as they are stored: byte c of word j belongs to weight 4j+c
+// (little endian), which is the code less the type's zero. Signed weights are their own codes.
+type codes [8]uint32
+
+const (
+	nibbles = 0x0f0f0f0f
+	bits    = 0x01010101
+	pairs   = 0x03030303
+)
+
+// weights subtracts zero from the codes.
+func (f *form) weights(w *[32]int8, c *codes) {
+	for j, v := range c {
+		for b := range 4 {
+			w[4*j+b] = int8(v>>(8*b)) - int8(f.zero)
 		}
-	case f.half:
-		f.readQ6K(b, blk, i)
-	case f.super:
-		f.readQ45K(b, blk, i)
-	default:
-		f.readSmall(b, blk)
 	}
 }
 
-// readSmall decodes the weights of Q4_0, Q4_1, Q5_0 and Q5_1: nibbles of weights k and 16+k share a
-// byte, fifth bits stand ahead of them.
-func (f *form) readSmall(b *sub, blk []byte) {
+// read decodes sub-block i of a GGUF block.
+func (f *form) read(b *sub, blk []byte, i int) {
+	var c codes
+	f.readCodes(&c, blk, i)
+	f.weights(&b.w, &c)
+	f.set(b, f.scales(blk, i))
+}
+
+// readCodes reads the weights of sub-block i of a GGUF block.
+func (f *form) readCodes(c *codes, blk []byte, i int) {
+	switch {
+	case f.low == 8:
+		q := (*[32]byte)(blk[2:])
+		for j := range c {
+			c[j] = binary.LittleEndian.Uint32(q[4*j:])
+		}
+	case f.half:
+		readQ6K(c, (*[210]byte)(blk), i)
+	case f.super:
+		f.readQ45K(c, blk, i)
+	default:
+		f.readSmall(c, blk)
+	}
+}
+
+// readSmall reads Q4_0, Q4_1, Q5_0 and Q5_1: nibbles of weights k and 16+k share a byte, fifth bits
+// stand ahead of them, bit k for weight k.
+func (f *form) readSmall(c *codes, blk []byte) {
 	at := 2
 	if f.mins {
 		at = 4
@@ -102,68 +130,110 @@ func (f *form) readSmall(b *sub, blk []byte) {
 		high = binary.LittleEndian.Uint32(blk[at:])
 		at += 4
 	}
-	qs := blk[at : at+16]
-	for k, q := range qs {
-		b.w[k] = int8(q&15|uint8(high>>k&1)<<4) - int8(f.zero)
-		b.w[16+k] = int8(q>>4|uint8(high>>(16+k)&1)<<4) - int8(f.zero)
+	q := (*[16]byte)(blk[at:])
+	for j := range 4 {
+		v := binary.LittleEndian.Uint32(q[4*j:])
+		c[j], c[4+j] = v&nibbles, v>>4&nibbles
+	}
+	if f.high == 0 {
+		return
+	}
+	for j := range c {
+		// Four copies of four bits, 7 places apart, put one bit into each byte.
+		c[j] |= (high >> (4 * j) & 15) * 0x00204081 & bits << 4
 	}
 }
 
-// readQ45K decodes the weights of Q4_K and Q5_K: two sub-blocks share 32 bytes of nibbles, and the
-// fifth bits of all eight share 32 bytes.
-func (f *form) readQ45K(b *sub, blk []byte, i int) {
-	at := 16
-	var high []byte
-	if f.high != 0 {
-		high = blk[at : at+32]
-		at += 32
+// readQ45K reads Q4_K and Q5_K: two sub-blocks share 32 bytes of nibbles, and the fifth bits of all
+// eight share 32 bytes.
+func (f *form) readQ45K(c *codes, blk []byte, i int) {
+	at := 16 + 32*f.high
+	q := (*[32]byte)(blk[at+i/2*32:])
+	for j := range c {
+		c[j] = binary.LittleEndian.Uint32(q[4*j:]) >> (i % 2 * 4) & nibbles
 	}
-	qs := blk[at+i/2*32 : at+i/2*32+32]
-	for k, q := range qs {
-		c := q >> (i % 2 * 4) & 15
-		if high != nil {
-			c |= high[k] >> i & 1 << 4
-		}
-		b.w[k] = int8(c)
+	if f.high == 0 {
+		return
+	}
+	h := (*[32]byte)(blk[16:])
+	for j := range c {
+		c[j] |= binary.LittleEndian.Uint32(h[4*j:]) >> i & bits << 4
 	}
 }
 
-// readQ6K decodes the weights of Q6_K: 128 weights share 64 bytes of nibbles (sub-blocks 0 and 1 low,
-// 2 and 3 high) and 32 bytes of upper bit pairs.
-func (f *form) readQ6K(b *sub, blk []byte, i int) {
-	j := i % 4
-	ql := blk[i/4*64+j%2*32:]
-	qh := blk[128+i/4*32:]
-	for k := range b.w {
-		b.w[k] = int8(ql[k]>>(j/2*4)&15|qh[k]>>(2*j)&3<<4) - int8(f.zero)
+// readQ6K reads Q6_K: 128 weights share 64 bytes of nibbles (sub-blocks 0 and 1 low, 2 and 3 high) and
+// 32 bytes of upper bit pairs.
+func readQ6K(c *codes, blk *[210]byte, i int) {
+	n := i % 4
+	q, h := blk[i/4*64+n%2*32:], blk[128+i/4*32:]
+	for j := range c {
+		c[j] = binary.LittleEndian.Uint32(q[4*j:])>>(n/2*4)&nibbles |
+			binary.LittleEndian.Uint32(h[4*j:])>>(2*n)&pairs<<4
 	}
 }
 
 // readPanel decodes sub-block i of row r from a block of a packed panel.
 func (f *form) readPanel(b *sub, blk []byte, i, r int) {
-	s := f.panelScales(blk, i, r)
-	f.set(b, s)
-	p := blk[f.headBytes()+i*f.subBytes():]
+	var c codes
+	f.getCodes(&c, blk[f.headBytes()+i*f.subBytes()+4*r:])
+	f.weights(&b.w, &c)
+	f.set(b, f.panelScales(blk, i, r))
+}
+
+// getCodes reads the weights of one row from the planes of a panel's sub-block, which start 4 bytes
+// times the row ahead of p.
+func (f *form) getCodes(c *codes, p []byte) {
+	word := func(n int) uint32 { return binary.LittleEndian.Uint32(p[64*n:]) }
 	if f.low == 8 {
-		for k := range b.w {
-			b.w[k] = int8(p[k/4*64+4*r+k%4])
+		for j := range c {
+			c[j] = word(j)
 		}
 		return
 	}
-	h := p[256:]
-	for k := range 16 {
-		j, c := k/4, 4*r+k%4
-		q := p[64*j+c]
-		lo, hi := q&15, q>>4
-		switch f.high {
-		case 1:
-			lo |= h[c] >> j & 1 << 4
-			hi |= h[c] >> (4 + j) & 1 << 4
-		case 2:
-			lo |= h[c] >> (2 * j) & 3 << 4
-			hi |= h[64+c] >> (2 * j) & 3 << 4
+	for j := range 4 {
+		v := word(j)
+		c[j], c[4+j] = v&nibbles, v>>4&nibbles
+	}
+	switch f.high {
+	case 1:
+		h := word(4)
+		for j := range c {
+			c[j] |= h >> j & bits << 4
 		}
-		b.w[k], b.w[16+k] = int8(lo)-int8(f.zero), int8(hi)-int8(f.zero)
+	case 2:
+		h0, h1 := word(4), word(5)
+		for j := range 4 {
+			c[j] |= h0 >> (2 * j) & pairs << 4
+			c[4+j] |= h1 >> (2 * j) & pairs << 4
+		}
+	}
+}
+
+// putCodes writes what getCodes reads.
+func (f *form) putCodes(p []byte, c *codes) {
+	put := func(n int, v uint32) { binary.LittleEndian.PutUint32(p[64*n:], v) }
+	if f.low == 8 {
+		for j, v := range c {
+			put(j, v)
+		}
+		return
+	}
+	var h0, h1 uint32
+	for j := range 4 {
+		lo, hi := c[j], c[4+j]
+		put(j, lo&nibbles|hi&nibbles<<4)
+		if f.high == 1 {
+			h0 |= lo>>4&bits<<j | hi>>4&bits<<(4+j)
+		} else {
+			h0 |= lo >> 4 & pairs << (2 * j)
+			h1 |= hi >> 4 & pairs << (2 * j)
+		}
+	}
+	if f.high >= 1 {
+		put(4, h0)
+	}
+	if f.high == 2 {
+		put(5, h1)
 	}
 }
 

@@ -12,7 +12,8 @@ import "fmt"
 //	Y13, Y15   masks; at the end of a block the minimums
 //	Y14        ones of 16 bits
 //
-// The float32 results stand in registers Y4 - Y7 for one or two rows, else on the stack.
+// The float32 results stand in registers Y4 - Y7 for one or two rows, else on the stack, where they
+// are aligned: a store over the border of two cache lines costs several.
 type mul2 struct {
 	*Asm
 	*form
@@ -21,7 +22,7 @@ type mul2 struct {
 
 func (e *mul2) inRegs() bool { return e.t <= 2 }
 
-// The stack: results, and the f16 scales of a super-block as float32.
+// The stack, from R11 on, which is a multiple of 64: results, and the f16 scales of a super-block as float32.
 func (e *mul2) accAt(m, half int) int { return 64*m + 32*half }
 func (e *mul2) headAt() int           { return 64 * e.t }
 
@@ -29,15 +30,17 @@ func (e *mul2) headAt() int           { return 64 * e.t }
 func avx2Quant(a *Asm, f *form, t int) string {
 	e := &mul2{a, f, t}
 	name := fmt.Sprintf("mul%sx%dAVX2", f.name, t)
-	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), 64*t+128)
+	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), 64*t+128+64)
 	loadQuant(a)
+	e.I("LEAQ 63(SP), R11")
+	e.I("ANDQ $-64, R11")
 	e.I("VXORPS Y0, Y0, Y0")
 	for m := range t {
 		for h := range 2 {
 			if e.inRegs() {
 				e.I("VXORPS Y%d, Y%d, Y%d", 4+2*m+h, 4+2*m+h, 4+2*m+h)
 			} else {
-				e.I("VMOVUPS Y0, %d(SP)", e.accAt(m, h))
+				e.I("VMOVUPS Y0, %d(R11)", e.accAt(m, h))
 			}
 		}
 	}
@@ -48,7 +51,7 @@ func avx2Quant(a *Asm, f *form, t int) string {
 			r := 4 + 2*m + h
 			if !e.inRegs() {
 				r = h
-				e.I("VMOVUPS %d(SP), Y%d", e.accAt(m, h), r)
+				e.I("VMOVUPS %d(R11), Y%d", e.accAt(m, h), r)
 			}
 			e.I("VMOVUPS Y%d, %d(DI)", r, 32*h)
 		}
@@ -64,7 +67,7 @@ func avx2Quant(a *Asm, f *form, t int) string {
 func (e *mul2) head() {
 	for i := range e.headBytes() / 16 {
 		e.I("VCVTPH2PS %d(SI), Y8", 16*i)
-		e.I("VMOVUPS Y8, %d(SP)", e.headAt()+32*i)
+		e.I("VMOVUPS Y8, %d(R11)", e.headAt()+32*i)
 	}
 }
 
@@ -201,8 +204,8 @@ func (e *mul2) scale(half int) {
 		e.I("VBROADCASTSS %d(R8), Y10", 4*m)
 		if !e.inRegs() {
 			r = 11
-			e.I("VMOVUPS %d(SP), Y11", e.accAt(m, 0))
-			e.I("VMOVUPS %d(SP), Y12", e.accAt(m, 1))
+			e.I("VMOVUPS %d(R11), Y11", e.accAt(m, 0))
+			e.I("VMOVUPS %d(R11), Y12", e.accAt(m, 1))
 		}
 		e.I("VFMADD231PS Y10, Y%d, Y%d", 2*m, r)
 		e.I("VFMADD231PS Y10, Y%d, Y%d", 2*m+1, r+1)
@@ -216,8 +219,8 @@ func (e *mul2) scale(half int) {
 			e.I("%s Y10, Y15, Y%d", op, r+1)
 		}
 		if !e.inRegs() {
-			e.I("VMOVUPS Y11, %d(SP)", e.accAt(m, 0))
-			e.I("VMOVUPS Y12, %d(SP)", e.accAt(m, 1))
+			e.I("VMOVUPS Y11, %d(R11)", e.accAt(m, 0))
+			e.I("VMOVUPS Y12, %d(R11)", e.accAt(m, 1))
 		}
 	}
 }
@@ -258,7 +261,7 @@ func (e *mul2) scales(half int) {
 	small := func(op string, at, by, r int) {
 		e.I("%s %d(SI), Y%d", op, at, r)
 		e.I("VCVTDQ2PS Y%d, Y%d", r, r)
-		e.I("VMULPS %d(SP), Y%d, Y%d", e.headAt()+by, r, r)
+		e.I("VMULPS %d(R11), Y%d, Y%d", e.headAt()+by, r, r)
 	}
 	if e.half {
 		small("VPMOVSXBD", at+16*half, 0, 8)
