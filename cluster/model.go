@@ -183,7 +183,7 @@ func CheckModelName(name string) error {
 		bad = !isAlnum(name[i]) && !strings.ContainsRune("._:/-", rune(name[i]))
 	}
 	if bad {
-		return fmt.Errorf("%w: model name %.140q: use 1 to 128 letters, digits and . _ : / - without a leading / or ..", ErrInvalid, name)
+		return fmt.Errorf("%w: model name %.140q: no leading slash, no two dots in a row, and 1 to 128 of letters, digits, dot, underscore, colon, slash, dash", ErrInvalid, name)
 	}
 	return nil
 }

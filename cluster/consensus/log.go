@@ -153,16 +153,18 @@ func or[T comparable](v, def T) T {
 	return v
 }
 
-// Close stops this peer: raft first, then its connections, then the store, and returns when that is done.
+// Close stops this peer: raft and its connections, then the store, and returns when that is done.
 // What was proposed and not answered gets ErrClosed or ErrUncertain. Watch channels are closed.
 func (l *Log) Close() error {
 	l.once.Do(func() {
-		err := l.raft.Shutdown().Error()
+		stopped := l.raft.Shutdown()
+		closed := l.transport.Close() // or raft would wait for the answers of peers that give none
+		err := stopped.Error()
 		close(l.done)
 		l.wg.Wait()
 		l.fsm.hub.close()
 		l.leaders.close()
-		l.closeErr = errors.Join(err, l.transport.Close(), l.store.Close())
+		l.closeErr = errors.Join(err, closed, l.store.Close())
 	})
 	return l.closeErr
 }

@@ -286,6 +286,38 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// TestCloseDoesNotWaitForTheSilent: a peer that accepts nothing, and one that answers nothing, hold up Close for
+// little more than a dial.
+func TestCloseDoesNotWaitForTheSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		lead := l.start(1, 1)
+		l.net.listen("deaf")
+		dumb := l.net.listen("dumb")
+		go func() {
+			for {
+				if _, err := dumb.Accept(); err != nil {
+					return
+				}
+			}
+		}()
+		ctx, cancel := deadline()
+		defer cancel()
+		for _, name := range []string{"deaf", "dumb"} {
+			if err := lead.AddNonvoter(ctx, name, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second) // virtual: requests are under way
+		began := time.Now()
+		l.closeAll()
+		if d := time.Since(began); d > 2*dialTime {
+			t.Errorf("Close took %v", d)
+		}
+		_ = dumb.Close()
+	})
+}
+
 func TestOpenRefuses(t *testing.T) {
 	n := newNetwork()
 	if _, err := Open(Config{ID: "n/1", Dir: t.TempDir(), Transport: n.listen("a")}); !errors.Is(err, cluster.ErrInvalid) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // store is raft's LogStore and StableStore on one bbolt file.
@@ -30,7 +31,7 @@ const (
 // openStore opens or makes the file. Another process that holds it is an error after a second, not a hang.
 func openStore(path string, noSync bool) (*store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoSync: noSync, FreelistType: bolt.FreelistMapType})
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("consensus: %s is in use by another process; stop it first: %w", path, err)
 	}
 	if err != nil {

@@ -4,12 +4,13 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// tracked is a stream layer that closes the connections it accepted when it is closed. raft's transport
-// leaves them open: their goroutines would wait for the other side for ever.
+// tracked is a stream layer that closes its connections when it is closed. raft's transport leaves them open:
+// its goroutines would wait for the other side, for seconds or for ever.
 type tracked struct {
 	raft.StreamLayer
 
@@ -19,6 +20,9 @@ type tracked struct {
 		conns  map[*trackedConn]struct{}
 	}
 }
+
+// dialTime bounds how long a peer may take to answer a dial, and so how long it can hold up Close.
+const dialTime = time.Second
 
 func newTracked(s raft.StreamLayer) *tracked {
 	t := &tracked{StreamLayer: s}
@@ -32,6 +36,19 @@ func (t *tracked) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return t.track(c)
+}
+
+// Dial implements raft.StreamLayer.
+func (t *tracked) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	c, err := t.StreamLayer.Dial(address, min(timeout, dialTime))
+	if err != nil {
+		return nil, err
+	}
+	return t.track(c)
+}
+
+func (t *tracked) track(c net.Conn) (net.Conn, error) {
 	tc := &trackedConn{Conn: c, owner: t}
 	t.mu.Lock()
 	defer t.mu.Unlock()
