@@ -30,10 +30,17 @@ func (m *Mux) HandleHTTP(h http.Handler) {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, c.(httpConn).peer.Node)
 		},
+		ConnState: func(c net.Conn, s http.ConnState) {
+			if s == http.StateClosed {
+				close(c.(httpConn).done)
+			}
+		},
 	}
 	m.Handle(ProtoHTTP, func(c *Conn) {
+		hc := httpConn{Conn: c, peer: c, done: make(chan struct{})}
 		select {
-		case l.in <- httpConn{Conn: c, peer: c}:
+		case l.in <- hc:
+			<-hc.done // so that Close waits for the requests that run
 		case <-l.done:
 			_ = c.Close()
 		}
@@ -50,6 +57,7 @@ func (m *Mux) HandleHTTP(h http.Handler) {
 type httpConn struct {
 	net.Conn
 	peer *Conn
+	done chan struct{} // closed when the server is done with it; nil on the client's side
 }
 
 // connListener is a net.Listener fed by a handler.

@@ -94,7 +94,7 @@ func (l *Links) beat(c *Conn, stop <-chan struct{}) {
 
 // receive delivers frames until the link breaks or brings something that is none.
 func (l *Links) receive(c *Conn) error {
-	r := NewFrameReader(bufio.NewReaderSize(silenceReader{c, l.cfg.Silence}, 32<<10), l.cfg.MaxPayload)
+	r := NewFrameReader(bufio.NewReaderSize(silenceReader{c, l.cfg.Silence}, 64<<10), l.cfg.MaxPayload)
 	for {
 		f, err := r.Read()
 		if err != nil {

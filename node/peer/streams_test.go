@@ -254,6 +254,32 @@ func TestHTTP(t *testing.T) {
 	})
 }
 
+// TestHTTPCloseWaits closes the port while a request runs: Close returns after the handler has, and the handler is told.
+func TestHTTPCloseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "n1", "n2")
+		defer w.close()
+		ended := false
+		w.nodes["n1"].HandleHTTP(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			time.Sleep(time.Second)
+			ended = true
+		}))
+		w.nodes["n1"].Serve()
+		client := w.nodes["n2"].HTTPClient(w.addr)
+		go func() {
+			if resp, err := client.Get("http://n1/"); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		synctest.Wait()
+		_ = w.nodes["n1"].Close()
+		if !ended {
+			t.Error("Close did not wait for the handler")
+		}
+	})
+}
+
 // door is a node that admits, with what its callback is given and gives.
 type door struct {
 	id  *auth.Identity
