@@ -108,6 +108,9 @@ func (g *Gossip) memberlist() (*memberlist.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("gossip: advertised address %q: %w", g.cfg.Advertise, err)
 		}
+		if net.ParseIP(ip).IsUnspecified() {
+			return nil, fmt.Errorf("gossip: %s means every address of this machine; say at which one the other nodes reach it", g.cfg.Advertise)
+		}
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 {
 			return nil, fmt.Errorf("gossip: port of the advertised address %q: use 1 to 65535", g.cfg.Advertise)

@@ -304,6 +304,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"no transport": func(c *Config) { c.Transport = nil },
 		"no port":      func(c *Config) { c.Advertise = "10.0.0.1" },
 		"bad port":     func(c *Config) { c.Advertise = "10.0.0.1:0" },
+		"any address":  func(c *Config) { c.Advertise = "0.0.0.0:7946" },
 		"long label":   func(c *Config) { c.ClusterID = strings.Repeat("x", 300) },
 	} {
 		c := l.config(1)
