@@ -80,8 +80,8 @@ type codes [8]uint32
 
 const (
 	nibbles = 0x0f0f0f0f
-	bits    = 0x01010101
-	pairs   = 0x03030303
+	lowBits = 0x01010101
+	lowTwos = 0x03030303
 )
 
 // weights subtracts zero from the codes.
@@ -140,7 +140,7 @@ func (f *form) readSmall(c *codes, blk []byte) {
 	}
 	for j := range c {
 		// Four copies of four bits, 7 places apart, put one bit into each byte.
-		c[j] |= (high >> (4 * j) & 15) * 0x00204081 & bits << 4
+		c[j] |= (high >> (4 * j) & 15) * 0x00204081 & lowBits << 4
 	}
 }
 
@@ -157,7 +157,7 @@ func (f *form) readQ45K(c *codes, blk []byte, i int) {
 	}
 	h := (*[32]byte)(blk[16:])
 	for j := range c {
-		c[j] |= binary.LittleEndian.Uint32(h[4*j:]) >> i & bits << 4
+		c[j] |= binary.LittleEndian.Uint32(h[4*j:]) >> i & lowBits << 4
 	}
 }
 
@@ -168,7 +168,7 @@ func readQ6K(c *codes, blk *[210]byte, i int) {
 	q, h := blk[i/4*64+n%2*32:], blk[128+i/4*32:]
 	for j := range c {
 		c[j] = binary.LittleEndian.Uint32(q[4*j:])>>(n/2*4)&nibbles |
-			binary.LittleEndian.Uint32(h[4*j:])>>(2*n)&pairs<<4
+			binary.LittleEndian.Uint32(h[4*j:])>>(2*n)&lowTwos<<4
 	}
 }
 
@@ -198,13 +198,13 @@ func (f *form) getCodes(c *codes, p []byte) {
 	case 1:
 		h := word(4)
 		for j := range c {
-			c[j] |= h >> j & bits << 4
+			c[j] |= h >> j & lowBits << 4
 		}
 	case 2:
 		h0, h1 := word(4), word(5)
 		for j := range 4 {
-			c[j] |= h0 >> (2 * j) & pairs << 4
-			c[4+j] |= h1 >> (2 * j) & pairs << 4
+			c[j] |= h0 >> (2 * j) & lowTwos << 4
+			c[4+j] |= h1 >> (2 * j) & lowTwos << 4
 		}
 	}
 }
@@ -223,10 +223,10 @@ func (f *form) putCodes(p []byte, c *codes) {
 		lo, hi := c[j], c[4+j]
 		put(j, lo&nibbles|hi&nibbles<<4)
 		if f.high == 1 {
-			h0 |= lo>>4&bits<<j | hi>>4&bits<<(4+j)
+			h0 |= lo>>4&lowBits<<j | hi>>4&lowBits<<(4+j)
 		} else {
-			h0 |= lo >> 4 & pairs << (2 * j)
-			h1 |= hi >> 4 & pairs << (2 * j)
+			h0 |= lo >> 4 & lowTwos << (2 * j)
+			h1 |= hi >> 4 & lowTwos << (2 * j)
 		}
 	}
 	if f.high >= 1 {
