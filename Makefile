@@ -5,7 +5,7 @@ CACHE  := $(or $(LAMINA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lamina)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LDFLAGS := -s -w
 
-.PHONY: help demo test short race check fmt vet lint asm models models-large jaeger clients e2e fuzz bench bench-peers build clean
+.PHONY: help demo test short race check fmt vet lint asm models models-large jaeger clients e2e fuzz bench bench-large build clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -60,11 +60,12 @@ e2e: build models-demo ## real processes: cluster, kill and restart, Jaeger roun
 fuzz: ## every fuzz target for a short while
 	deploy/fuzz.sh $(or $(FUZZTIME),10s)
 
-bench: build models ## figures of the kernels and of one node and two stages
-	deploy/bench/bench.sh
+bench: build models ## figures beside llama.cpp's: one node, two stages, memory; then the kernels
+	deploy/bench/bench.py --peers
+	go test -run '^$$' -bench . -benchtime 200ms ./kernels
 
-bench-peers: build models ## the same beside llama.cpp, interleaved
-	deploy/bench/peers.sh
+bench-large: build models-large ## the same on a 1.5 B model
+	deploy/bench/bench.py --peers --model $(CACHE)/models/qwen2.5-coder-1.5b-instruct-Q4_K_M.gguf
 
 clean: ## what was built here; the cache of models stays
 	rm -rf bin .cache
