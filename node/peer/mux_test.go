@@ -64,6 +64,40 @@ func TestMux(t *testing.T) {
 	})
 }
 
+// knockAll tries every kind of TLS that must not get in.
+func knockAll(t *testing.T, host Network, member, foreigner *auth.Identity) {
+	change := func(c *tls.Config, protos ...string) *tls.Config {
+		c.NextProtos, c.VerifyConnection = protos, nil
+		return c
+	}
+	for name, cfg := range map[string]*tls.Config{
+		"no certificate":                {InsecureSkipVerify: true, NextProtos: []string{echo}},
+		"another cluster's certificate": change(foreigner.ClientTLS(echo, ""), echo),
+		"no ALPN":                       change(member.ClientTLS(echo, "")),
+		"wrong ALPN":                    member.ClientTLS("h2", ""),
+	} {
+		c, err := dialTLS(t.Context(), host, addrOf(0), cfg)
+		if err != nil {
+			continue
+		}
+		if _, err = c.Read(make([]byte, 1)); err == nil {
+			t.Errorf("%s: let in", name)
+		}
+		_ = c.Close()
+	}
+	// The door for joiners must not lead to the peers' protocols, in whatever order they are offered.
+	for _, protos := range [][]string{{ProtoJoin, echo}, {echo, ProtoJoin}} {
+		c, err := dialTLS(t.Context(), host, addrOf(0), &tls.Config{InsecureSkipVerify: true, NextProtos: protos})
+		if err != nil {
+			continue
+		}
+		if got := c.ConnectionState().NegotiatedProtocol; got != ProtoJoin {
+			t.Errorf("offering %v without a certificate gave %s", protos, got)
+		}
+		_ = c.NetConn().Close()
+	}
+}
+
 // TestStrangers knocks at the port with everything but a right certificate; each must be refused, and a member still be served.
 func TestStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -84,41 +118,7 @@ func TestStrangers(t *testing.T) {
 		})
 		n1.Serve()
 		host := w.net.Host("stranger")
-		try := func(name string, cfg *tls.Config) {
-			raw, err := host.Dial(t.Context(), addrOf(0))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer raw.Close()
-			c := tls.Client(raw, cfg)
-			if err = c.Handshake(); err == nil {
-				_, err = c.Read(make([]byte, 1))
-			}
-			if err == nil {
-				t.Errorf("%s: let in", name)
-			}
-		}
-		bare := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{echo}}
-		try("no certificate", bare)
-		try("another cluster's certificate", func() *tls.Config {
-			c := other.nodes["n2"].cfg.Identity.ClientTLS(echo, "")
-			c.VerifyConnection = nil
-			return c
-		}())
-		noALPN := w.nodes["n2"].cfg.Identity.ClientTLS(echo, "")
-		noALPN.NextProtos = nil
-		noALPN.VerifyConnection = nil
-		try("no ALPN", noALPN)
-		try("wrong ALPN", n2.cfg.Identity.ClientTLS("h2", ""))
-		// The door for joiners must not lead to the peers' protocols, in whatever order they are offered.
-		for _, protos := range [][]string{{ProtoJoin, echo}, {echo, ProtoJoin}} {
-			raw, _ := host.Dial(t.Context(), addrOf(0))
-			c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: protos})
-			if err := c.Handshake(); err == nil && c.ConnectionState().NegotiatedProtocol != ProtoJoin {
-				t.Errorf("offering %v without a certificate gave %s", protos, c.ConnectionState().NegotiatedProtocol)
-			}
-			_ = raw.Close()
-		}
+		knockAll(t, host, n2.cfg.Identity, other.nodes["n2"].cfg.Identity)
 		garbage, _ := host.Dial(t.Context(), addrOf(0))
 		_, _ = garbage.Write([]byte(strings.Repeat("GET / HTTP/1.1\r\n\r\n", 100)))
 		if _, err := io.ReadAll(garbage); err != nil && !errors.Is(err, net.ErrClosed) {
