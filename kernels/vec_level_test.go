@@ -9,7 +9,7 @@ import (
 )
 
 // asGeneric runs f at the generic level and at the level under test, and compares what it returns bit for bit.
-func asGeneric(t *testing.T, what string, f func() []float32) {
+func asGeneric(t failer, what string, f func() []float32) {
 	t.Helper()
 	level := active
 	active = generic
@@ -50,12 +50,12 @@ func TestVectorLevels(t *testing.T) {
 			n += shift
 			x, y, z := values(rt, "x", n)[shift:], values(rt, "y", n)[shift:], values(rt, "z", n)[shift:]
 			n -= shift
-			vectorLevels(t, n, x, y, z)
+			vectorLevels(rt, n, x, y, z)
 		})
 	})
 }
 
-func vectorLevels(t *testing.T, n int, x, y, z []float32) {
+func vectorLevels(t failer, n int, x, y, z []float32) {
 	asGeneric(t, "RMSNorm", func() []float32 {
 		out := make([]float32, n)
 		RMSNorm(out, x, y, 1, n, 1e-5)
@@ -126,7 +126,7 @@ func TestAttentionLevels(t *testing.T) {
 			heads := kvHeads * group
 			q := values(rt, "q", rows*heads*dim)
 			k, v := values(rt, "k", n*kvHeads*dim), values(rt, "v", n*kvHeads*dim)
-			asGeneric(t, "Attention", func() []float32 {
+			asGeneric(rt, "Attention", func() []float32 {
 				kv := NewKV(kvHeads, dim)
 				kv.Append(k, v, n)
 				out := make([]float32, len(q))

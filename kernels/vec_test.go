@@ -16,8 +16,14 @@ func normals(seed uint64, n int) []float32 {
 	return x
 }
 
+// failer is what a check needs of testing.T or rapid.T.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
 // sameBits fails unless a and b are equal bit for bit; NaNs are equal whatever their payload.
-func sameBits(t *testing.T, what string, got, want []float32) {
+func sameBits(t failer, what string, got, want []float32) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
