@@ -1,14 +1,28 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"sync"
+)
 
 // quantImpl is one implementation of the products.
 type quantImpl struct {
 	tile     int // most rows of activations in a tile
 	quantize func(x []float32, q []int8, f []float32, n, h []int32, rows int)
 	// panel multiplies one panel with one tile: y[r*stride+i] for the tile's row r and the panel's row i.
-	panel func(m *Matrix, w []byte, a *tile, y []float32, stride int)
+	panel panelFunc
+	// widen, if there is one, unpacks a panel of weights of four to six bits to wideBlock bytes for each
+	// 32 columns, which pays when widePanel then multiplies it with many tiles.
+	widen     func(t Type, dst, w []byte)
+	widePanel panelFunc
 }
+
+type panelFunc func(t Type, w []byte, a *tile, y []float32, stride int)
+
+const (
+	wideBlock = 512 + 2*64 // bytes of 32 columns of an unpacked panel
+	wideTiles = 3          // fewer tiles do not repay the unpacking
+)
 
 // tile is what a kernel reads of Acts: the quantised blocks for quantised weights, x for others.
 type tile struct {
@@ -25,6 +39,7 @@ type product struct {
 	ms    []*Matrix
 	chunk []int // panels in a part, of each matrix
 	run   func(part int)
+	wide  sync.Pool // of *[]byte: unpacked panels
 }
 
 // MatMul multiplies the activations with each of several matrices: y[i] gets (rows of a) x ms[i].Rows
@@ -57,7 +72,7 @@ func MatMul(w *Workers, y [][]float32, a *Acts, ms ...*Matrix) {
 
 // split sets the number of panels in a part for each matrix and returns the number of parts.
 func (p *product) split(a *Acts, workers int) int {
-	const cache = 128 << 10 // bytes of weights that stay in the second-level cache beside a tile
+	const cache = 192 << 10 // bytes of weights that stay in the second-level cache beside a tile
 	total := 0
 	for _, m := range p.ms {
 		total += panels(m.Rows)
@@ -67,12 +82,25 @@ func (p *product) split(a *Acts, workers int) int {
 	for _, m := range p.ms {
 		c := max(1, total/(8*workers))
 		if a.tiles() > 1 {
-			c = max(1, min(c, cache/formOf(m.Type).panelBytes(m.Cols)))
+			c = max(1, min(c, cache/a.panelSize(m)))
 		}
 		p.chunk = append(p.chunk, c)
 		parts += (panels(m.Rows) + c - 1) / c
 	}
 	return parts
+}
+
+// widened says whether the panels of m are unpacked before they are multiplied.
+func (a *Acts) widened(m *Matrix) bool {
+	return active.quant().widen != nil && formOf(m.Type).low == 4 && a.tiles() >= wideTiles
+}
+
+// panelSize is the bytes of a panel of m as it is multiplied.
+func (a *Acts) panelSize(m *Matrix) int {
+	if a.widened(m) {
+		return m.Cols / 32 * wideBlock
+	}
+	return formOf(m.Type).panelBytes(m.Cols)
 }
 
 // part computes one part of the product: some panels with all tiles. A tile meets all panels of the
@@ -87,43 +115,74 @@ func (a *Acts) part(i int) {
 		}
 		i -= n
 	}
-	m, y := p.ms[k], p.y[k]
-	first := i * p.chunk[k]
-	last := min(first+p.chunk[k], panels(m.Rows))
+	m := p.ms[k]
+	s := strip{m: m, y: p.y[k], first: i * p.chunk[k], size: a.panelSize(m), panel: active.quant().panel}
+	s.last = min(s.first+p.chunk[k], panels(m.Rows))
+	if a.widened(m) {
+		buf := p.widen(&s)
+		defer p.wide.Put(buf)
+	} else {
+		s.w = m.Data[s.first*s.size : s.last*s.size]
+	}
 	for t := range a.tiles() {
-		a.tilePanels(m, y, t, first, last)
+		a.multiply(&s, t)
 	}
 }
 
-// tilePanels multiplies tile t with the panels from first to last.
-func (a *Acts) tilePanels(m *Matrix, y []float32, t, first, last int) {
-	f := formOf(m.Type)
+// strip is some consecutive panels of a matrix, on their way through all tiles.
+type strip struct {
+	m           *Matrix
+	y           []float32
+	first, last int    // panels
+	w           []byte // their bytes
+	size        int    // of one of them
+	panel       panelFunc
+}
+
+// widen unpacks the panels of a strip into a buffer, which it returns.
+func (p *product) widen(s *strip) *[]byte {
+	buf, _ := p.wide.Get().(*[]byte)
+	if n := (s.last - s.first) * s.size; buf == nil || cap(*buf) < n {
+		buf = new([]byte)
+		*buf = make([]byte, n)
+	}
+	s.w, s.panel = (*buf)[:cap(*buf)], active.quant().widePanel
+	packed := formOf(s.m.Type).panelBytes(s.m.Cols)
+	for i := range s.last - s.first {
+		o := (s.first + i) * packed
+		active.quant().widen(s.m.Type, s.w[i*s.size:(i+1)*s.size], s.m.Data[o:o+packed])
+		safepoint()
+	}
+	return buf
+}
+
+// multiply multiplies a strip with tile t.
+func (a *Acts) multiply(s *strip, t int) {
 	row, rows := a.tileRows(t)
 	in := tile{rows: rows, cols: a.cols, x: a.x[row*a.cols : (row+rows)*a.cols]}
-	if f.quantised() {
+	if formOf(s.m.Type).quantised() {
 		b := a.cols / 32
 		in.q, in.f = a.q[row*a.cols:(row+rows)*a.cols], a.f[2*row*b:2*(row+rows)*b]
 		in.n, in.h = a.n[row*b:(row+rows)*b], a.h[2*row*b:2*(row+rows)*b]
 	}
-	panel := active.quant().panel
-	for p := first; p < last; p++ {
-		at := row*m.Rows + p*panelRows
-		if (p+1)*panelRows <= m.Rows {
-			panel(m, m.panel(f, p), &in, y[at:], m.Rows)
+	for p := s.first; p < s.last; p++ {
+		w := s.w[(p-s.first)*s.size : (p-s.first+1)*s.size]
+		at := row*s.m.Rows + p*panelRows
+		if (p+1)*panelRows <= s.m.Rows {
+			s.panel(s.m.Type, w, &in, s.y[at:], s.m.Rows)
 		} else {
-			a.lastPanel(panel, m, &in, y[at:])
+			lastPanel(s, w, &in, s.y[at:])
 		}
 		safepoint()
 	}
 }
 
 // lastPanel multiplies a tile with a panel that is only partly filled.
-func (a *Acts) lastPanel(panel func(*Matrix, []byte, *tile, []float32, int), m *Matrix, in *tile, y []float32) {
+func lastPanel(s *strip, w []byte, in *tile, y []float32) {
 	var full [maxTile * panelRows]float32
-	last := panels(m.Rows) - 1
-	panel(m, m.panel(formOf(m.Type), last), in, full[:], panelRows)
-	n := m.Rows - last*panelRows
+	s.panel(s.m.Type, w, in, full[:], panelRows)
+	n := s.m.Rows % panelRows
 	for r := range in.rows {
-		copy(y[r*m.Rows:r*m.Rows+n], full[r*panelRows:])
+		copy(y[r*s.m.Rows:r*s.m.Rows+n], full[r*panelRows:])
 	}
 }

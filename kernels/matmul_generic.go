@@ -15,9 +15,9 @@ var genericQuant = quantImpl{tile: 8, quantize: quantizeRow, panel: panelGeneric
 //
 // (Q6_K: twice the first two lines, for 16 weights each); float weights: y = w*x + y, fused, for each
 // column in order.
-func panelGeneric(m *Matrix, w []byte, a *tile, y []float32, stride int) {
+func panelGeneric(t Type, w []byte, a *tile, y []float32, stride int) {
 	var acc [maxTile][panelRows]float32
-	f := formOf(m.Type)
+	f := formOf(t)
 	if f.quantised() {
 		quantPanel(f, w, a, &acc)
 	} else {

@@ -2,13 +2,12 @@
 
 package kernels
 
-import "unsafe"
-
 // quantImpls holds the products of each level that is built here.
 var quantImpls = [levels]quantImpl{
 	generic: genericQuant,
-	avx2:    {tile: 4, quantize: quantizeAVX2, panel: panelAVX2},
-	avx512:  {tile: 12, quantize: quantizeAVX512, panel: panelAVX512},
+	avx2: {tile: 4, quantize: quantizeAVX2, panel: panelAVX2,
+		widen: widenAVX2, widePanel: widePanelAVX2},
+	avx512: {tile: 12, quantize: quantizeAVX512, panel: panelAVX512},
 }
 
 func quantizeAVX2(x []float32, q []int8, f []float32, n, h []int32, rows int) {
@@ -19,37 +18,47 @@ func quantizeAVX512(x []float32, q []int8, f []float32, n, h []int32, rows int) 
 	quantizeRow512(&x[0], &q[0], &f[0], &n[0], &h[0], rows, len(x)/32)
 }
 
-func panelAVX2(m *Matrix, w []byte, a *tile, y []float32, stride int) {
-	if f := avx2Quant(m.Type, a.rows); f != nil {
-		quantKernel(f, m.Type, w, a, y, stride)
+func panelAVX2(t Type, w []byte, a *tile, y []float32, stride int) {
+	if k := avx2Quant(t, a.rows); k != nil {
+		callQuant(k, formOf(t), w, a, y, stride, a.cols/formOf(t).block)
 		return
 	}
-	floatKernel(avx2Float(m.Type, a.rows), w, a, y, stride)
+	callFloat(avx2Float(t, a.rows), w, a, y, stride)
 }
 
-func panelAVX512(m *Matrix, w []byte, a *tile, y []float32, stride int) {
-	if f := avx512Quant(m.Type, a.rows); f != nil {
-		quantKernel(f, m.Type, w, a, y, stride)
+func panelAVX512(t Type, w []byte, a *tile, y []float32, stride int) {
+	if k := avx512Quant(t, a.rows); k != nil {
+		callQuant(k, formOf(t), w, a, y, stride, a.cols/formOf(t).block)
 		return
 	}
-	floatKernel(avx512Float(m.Type, a.rows), w, a, y, stride)
+	callFloat(avx512Float(t, a.rows), w, a, y, stride)
 }
 
-// quantKernel calls a kernel for quantised weights, having checked that what it reads and writes is
-// there.
-func quantKernel(k func(w *byte, q *int8, f *float32, n *int32, y *float32, stride, blocks int),
-	t Type, w []byte, a *tile, y []float32, stride int) {
+func widenAVX2(t Type, dst, w []byte) {
 	f := formOf(t)
+	n := len(w) / f.panelBlock()
+	_ = dst[n*f.subs()*wideBlock-1]
+	avx2Widen(t)(&w[0], &dst[0], n)
+}
+
+func widePanelAVX2(t Type, w []byte, a *tile, y []float32, stride int) {
+	callQuant(avx2Wide(t, a.rows), formOf(t), w, a, y, stride, a.cols/32)
+}
+
+// callQuant calls a kernel for quantised weights. That w and a hold what it reads is known from their
+// making.
+func callQuant(k func(w *byte, q *int8, f *float32, n *int32, y *float32, stride, blocks int),
+	f *form, w []byte, a *tile, y []float32, stride, blocks int) {
 	sums := a.n
 	if f.half {
 		sums = a.h
 	}
 	_ = y[(a.rows-1)*stride+panelRows-1]
-	k(&w[0], unsafe.SliceData(a.q), unsafe.SliceData(a.f), unsafe.SliceData(sums), &y[0], 4*stride, a.cols/f.block)
+	k(&w[0], &a.q[0], &a.f[0], &sums[0], &y[0], 4*stride, blocks)
 }
 
-// floatKernel does the same for float weights.
-func floatKernel(k func(w *byte, x *float32, step int, y *float32, stride, cols int),
+// callFloat calls a kernel for float weights.
+func callFloat(k func(w *byte, x *float32, step int, y *float32, stride, cols int),
 	w []byte, a *tile, y []float32, stride int) {
 	_ = y[(a.rows-1)*stride+panelRows-1]
 	k(&w[0], &a.x[0], 4*a.cols, &y[0], 4*stride, a.cols)

@@ -899,6 +899,218 @@ func mulBF16x11AVX512(w *byte, x *float32, step int, y *float32, stride int, col
 //go:noescape
 func mulBF16x12AVX512(w *byte, x *float32, step int, y *float32, stride int, cols int)
 
+// widenQ40AVX2 unpacks a panel.
+//
+//go:noescape
+func widenQ40AVX2(w *byte, out *byte, blocks int)
+
+// mulWideQ40x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulWideQ40x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ40x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulWideQ40x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ40x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulWideQ40x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ40x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideQ40x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ41AVX2 unpacks a panel.
+//
+//go:noescape
+func widenQ41AVX2(w *byte, out *byte, blocks int)
+
+// mulWideQ41x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulWideQ41x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ41x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulWideQ41x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ41x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulWideQ41x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ41x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideQ41x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ50AVX2 unpacks a panel.
+//
+//go:noescape
+func widenQ50AVX2(w *byte, out *byte, blocks int)
+
+// mulWideQ50x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulWideQ50x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ50x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulWideQ50x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ50x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulWideQ50x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ50x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideQ50x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ51AVX2 unpacks a panel.
+//
+//go:noescape
+func widenQ51AVX2(w *byte, out *byte, blocks int)
+
+// mulWideQ51x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulWideQ51x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ51x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulWideQ51x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ51x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulWideQ51x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ51x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideQ51x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ4KAVX2 unpacks a panel.
+//
+//go:noescape
+func widenQ4KAVX2(w *byte, out *byte, blocks int)
+
+// widenQ5KAVX2 unpacks a panel.
+//
+//go:noescape
+func widenQ5KAVX2(w *byte, out *byte, blocks int)
+
+// widenQ6KAVX2 unpacks a panel.
+//
+//go:noescape
+func widenQ6KAVX2(w *byte, out *byte, blocks int)
+
+// mulWideQ6Kx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulWideQ6Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ6Kx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulWideQ6Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ6Kx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulWideQ6Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ6Kx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideQ6Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// avx2Wide returns the kernel for a type and a number of rows from 1 to 4.
+func avx2Wide(t Type, rows int) func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int) {
+	switch t {
+	case Q4_0:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulWideQ40x1AVX2,
+			mulWideQ40x2AVX2,
+			mulWideQ40x3AVX2,
+			mulWideQ40x4AVX2,
+		}[rows-1]
+	case Q4_1:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulWideQ41x1AVX2,
+			mulWideQ41x2AVX2,
+			mulWideQ41x3AVX2,
+			mulWideQ41x4AVX2,
+		}[rows-1]
+	case Q5_0:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulWideQ50x1AVX2,
+			mulWideQ50x2AVX2,
+			mulWideQ50x3AVX2,
+			mulWideQ50x4AVX2,
+		}[rows-1]
+	case Q5_1:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulWideQ51x1AVX2,
+			mulWideQ51x2AVX2,
+			mulWideQ51x3AVX2,
+			mulWideQ51x4AVX2,
+		}[rows-1]
+	case Q4_K:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulWideQ41x1AVX2,
+			mulWideQ41x2AVX2,
+			mulWideQ41x3AVX2,
+			mulWideQ41x4AVX2,
+		}[rows-1]
+	case Q5_K:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulWideQ51x1AVX2,
+			mulWideQ51x2AVX2,
+			mulWideQ51x3AVX2,
+			mulWideQ51x4AVX2,
+		}[rows-1]
+	case Q6_K:
+		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+			mulWideQ6Kx1AVX2,
+			mulWideQ6Kx2AVX2,
+			mulWideQ6Kx3AVX2,
+			mulWideQ6Kx4AVX2,
+		}[rows-1]
+	}
+	return nil
+}
+
+// avx2Widen returns what unpacks a panel of a type.
+func avx2Widen(t Type) func(w *byte, out *byte, blocks int) {
+	switch t {
+	case Q4_0:
+		return widenQ40AVX2
+	case Q4_1:
+		return widenQ41AVX2
+	case Q5_0:
+		return widenQ50AVX2
+	case Q5_1:
+		return widenQ51AVX2
+	case Q4_K:
+		return widenQ4KAVX2
+	case Q5_K:
+		return widenQ5KAVX2
+	case Q6_K:
+		return widenQ6KAVX2
+	}
+	return nil
+}
+
 // avx2Quant returns the kernel for a type and a number of rows from 1 to 4.
 func avx2Quant(t Type, rows int) func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int) {
 	switch t {

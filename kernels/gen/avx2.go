@@ -20,6 +20,83 @@ type mul2 struct {
 	t int
 }
 
+// wide is a form whose panels have been unpacked, for a long run of tiles: a block of 32 columns is
+//
+//	512 bytes of codes, [4 columns][16 rows][4]
+//	16 float32 scales
+//	16 float32 minimums to be added, or scales of the second half
+const (
+	wideScales = 512
+	wideBytes  = wideScales + 2*64
+)
+
+// widened is the form of unpacked panels of a type.
+func (f form) widened() *form {
+	f.name, f.wide, f.super = "Wide"+f.name, true, false
+	return &f
+}
+
+// avx2Widen emits what unpacks a panel and returns its name.
+func avx2Widen(a *Asm, f *form) string {
+	e := &mul2{a, f, 0}
+	name := "widen" + f.name + "AVX2"
+	a.FuncFrame(name, "w *byte, out *byte, blocks int", "unpacks a panel.", 128+64)
+	a.Load("w", "SI")
+	a.Load("out", "DI")
+	a.Load("blocks", "CX")
+	e.alignStack()
+	f.blockLoop(a, 0, e.head, func() {
+		e.masks()
+		for j := range 8 {
+			e.unpack(j)
+			e.I("VMOVDQU Y8, %d(DI)", 64*j)
+			e.I("VMOVDQU Y9, %d(DI)", 64*j+32)
+		}
+		put := func(at, r1, r2 int) {
+			e.I("VMOVUPS Y%d, %d(DI)", r1, at)
+			e.I("VMOVUPS Y%d, %d(DI)", r2, at+32)
+		}
+		e.scales(0)
+		put(wideScales, 8, 9)
+		switch {
+		case f.half:
+			e.scales(1)
+			put(wideScales+64, 8, 9)
+		case f.mins:
+			if f.super {
+				e.I("VPCMPEQD Y0, Y0, Y0")
+				e.I("VPSLLD $31, Y0, Y0")
+				e.I("VXORPS Y0, Y13, Y13")
+				e.I("VXORPS Y0, Y15, Y15")
+			}
+			put(wideScales+64, 13, 15)
+		}
+		e.I("ADDQ $%d, DI", wideBytes)
+	})
+	a.Ret()
+	return name
+}
+
+// alignStack sets R11 to the function's own stack, rounded up to a multiple of 64.
+func (e *mul2) alignStack() {
+	e.I("LEAQ 63(SP), R11")
+	e.I("ANDQ $-64, R11")
+}
+
+// masks loads the masks of the planes.
+func (e *mul2) masks() {
+	if e.wide {
+		return
+	}
+	e.I("VMOVDQU low4<>(SB), Y13")
+	switch e.high {
+	case 1:
+		e.I("VMOVDQU bit4<>(SB), Y15")
+	case 2:
+		e.I("VMOVDQU bits45<>(SB), Y15")
+	}
+}
+
 func (e *mul2) inRegs() bool { return e.t <= 2 }
 
 // The stack, from R11 on, which is a multiple of 64: results, and the f16 scales of a super-block as float32.
@@ -32,8 +109,7 @@ func avx2Quant(a *Asm, f *form, t int) string {
 	name := fmt.Sprintf("mul%sx%dAVX2", f.name, t)
 	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), 64*t+128+64)
 	loadQuant(a)
-	e.I("LEAQ 63(SP), R11")
-	e.I("ANDQ $-64, R11")
+	e.alignStack()
 	e.I("VXORPS Y0, Y0, Y0")
 	for m := range t {
 		for h := range 2 {
@@ -78,13 +154,7 @@ func (e *mul2) sub() {
 		e.scale(0)
 		return
 	}
-	e.I("VMOVDQU low4<>(SB), Y13")
-	switch e.high {
-	case 1:
-		e.I("VMOVDQU bit4<>(SB), Y15")
-	case 2:
-		e.I("VMOVDQU bits45<>(SB), Y15")
-	}
+	e.masks()
 	e.start(0)
 	for j := range 8 {
 		if j == 4 && e.half {
@@ -125,6 +195,10 @@ func (e *mul2) start(half int) {
 // unpack puts the codes of the weights 4j ... 4j+3 of all rows into Y8 and Y9.
 func (e *mul2) unpack(j int) {
 	for h := range 2 {
+		if e.wide {
+			e.I("VMOVDQU %d(SI), Y%d", 64*j+32*h, 8+h)
+			continue
+		}
 		w, at := 8+h, 64*(j%4)+32*h
 		if j < 4 {
 			e.I("VPAND %d(SI), Y13, Y%d", at, w)
@@ -249,6 +323,16 @@ func (e *mul2) finishInts(m int) {
 // scales puts the scales of the weights into Y8 and Y9, and the minimums into Y13 and Y15.
 func (e *mul2) scales(half int) {
 	at := e.scaleAt()
+	if e.wide {
+		at = wideScales + 64*half
+		e.I("VMOVUPS %d(SI), Y8", at)
+		e.I("VMOVUPS %d(SI), Y9", at+32)
+		if e.mins {
+			e.I("VMOVUPS %d(SI), Y13", at+64)
+			e.I("VMOVUPS %d(SI), Y15", at+96)
+		}
+		return
+	}
 	if !e.super {
 		e.I("VCVTPH2PS %d(SI), Y8", at)
 		e.I("VCVTPH2PS %d(SI), Y9", at+16)

@@ -11,6 +11,7 @@ type form struct {
 	mins  bool
 	super bool // super-blocks of 8 sub-blocks, whose scales are small integers
 	half  bool // a scale for every 16 weights
+	wide  bool // unpacked, see avx2Widen
 }
 
 var forms = []form{
@@ -26,7 +27,14 @@ var forms = []form{
 
 func (f *form) lowBytes() int { return 64 * f.low }
 func (f *form) scaleAt() int  { return 64*f.low + 64*f.high }
-func (f *form) subBytes() int { return f.scaleAt() + f.scaleBytes() }
+
+func (f *form) subBytes() int {
+	if f.wide {
+		return wideBytes
+	}
+	return f.scaleAt() + f.scaleBytes()
+}
+
 func (f *form) scaleBytes() int {
 	if f.mins && !f.super {
 		return 64
@@ -100,8 +108,40 @@ func quant(a *Asm) {
 			on512.add(len(forms)+i, avx512Float(a, f, t))
 		}
 	}
+	wideKernels(a)
 	on2.emit(a, "avx2", tile2)
 	on512.emit(a, "avx512", tile512)
+}
+
+// wideKernels emits what unpacks panels and the products of unpacked ones. Types that unpack to the
+// same form share the latter.
+func wideKernels(a *Asm) {
+	var table kernelTable
+	var widen [len(table)]string
+	same := map[string]int{"Q4K": 2, "Q5K": 4}
+	for i, f := range forms {
+		if f.low == 8 {
+			continue
+		}
+		widen[i] = avx2Widen(a, &forms[i])
+		if j, ok := same[f.name]; ok {
+			table[i] = table[j]
+			continue
+		}
+		for t := 1; t <= tile2; t++ {
+			table.add(i, avx2Quant(a, f.widened(), t))
+		}
+	}
+	table.part(a, "avx2Wide", quantParams, tile2, 0, len(forms))
+	p := func(form string, args ...any) { fmt.Fprintf(&a.stubs, form+"\n", args...) }
+	p("\n// avx2Widen returns what unpacks a panel of a type.")
+	p("func avx2Widen(t Type) func(w *byte, out *byte, blocks int) {\n\tswitch t {")
+	for i, name := range widen {
+		if name != "" {
+			p("\tcase %s:\n\t\treturn %s", typeNames[i], name)
+		}
+	}
+	p("\t}\n\treturn nil\n}")
 }
 
 const (
@@ -117,30 +157,35 @@ type kernelTable [8 + 3][]string
 
 func (k *kernelTable) add(typ int, name string) { k[typ] = append(k[typ], name) }
 
-// emit writes the table as Go.
+// typeNames are the Go names of the types in a table.
+var typeNames = [...]string{"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "F32", "F16", "BF16"}
+
+// emit writes the table as two Go functions.
 func (k *kernelTable) emit(a *Asm, level string, tile int) {
-	types := []string{"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "F32", "F16", "BF16"}
-	p := func(form string, args ...any) { fmt.Fprintf(&a.stubs, form+"\n", args...) }
-	for _, part := range []struct {
-		name, params string
-		first, end   int
-	}{{"Quant", quantParams, 0, len(forms)}, {"Float", floatParams, len(forms), len(k)}} {
-		name := level + part.name
-		p("\n// %s returns the kernel for a type and a number of rows from 1 to %d.", name, tile)
-		p("func %s(t Type, rows int) func(%s) {", name, part.params)
-		p("\tswitch t {")
-		for i := part.first; i < part.end; i++ {
-			p("\tcase %s:\n\t\treturn [...]func(%s){", types[i], part.params)
-			for _, f := range k[i] {
-				p("\t\t\t%s,", f)
-			}
-			p("\t\t}[rows-1]")
-		}
-		p("\t}\n\treturn nil\n}")
-	}
+	k.part(a, level+"Quant", quantParams, tile, 0, len(forms))
+	k.part(a, level+"Float", floatParams, tile, len(forms), len(k))
 }
 
-// load puts the parameters of a quantised kernel into registers: SI weights, DX activations, R8 scales,
+// part writes a part of the table as a Go function.
+func (k *kernelTable) part(a *Asm, name, params string, tile, first, end int) {
+	p := func(form string, args ...any) { fmt.Fprintf(&a.stubs, form+"\n", args...) }
+	p("\n// %s returns the kernel for a type and a number of rows from 1 to %d.", name, tile)
+	p("func %s(t Type, rows int) func(%s) {", name, params)
+	p("\tswitch t {")
+	for i := first; i < end; i++ {
+		if len(k[i]) == 0 {
+			continue
+		}
+		p("\tcase %s:\n\t\treturn [...]func(%s){", typeNames[i], params)
+		for _, f := range k[i] {
+			p("\t\t\t%s,", f)
+		}
+		p("\t\t}[rows-1]")
+	}
+	p("\t}\n\treturn nil\n}")
+}
+
+// loadQuant puts the parameters of a quantised kernel into registers: SI weights, DX activations, R8 scales,
 // R9 sums, DI results, R10 stride of the results, CX blocks.
 func loadQuant(a *Asm) {
 	for _, p := range [][2]string{{"w", "SI"}, {"q", "DX"}, {"f", "R8"}, {"n", "R9"}, {"y", "DI"},
@@ -150,7 +195,8 @@ func loadQuant(a *Asm) {
 }
 
 // blockLoop emits the loop over the blocks of a panel: head once for a block, sub once for each
-// sub-block of 32 columns, then all streams step on.
+// sub-block of 32 columns, then the streams step on; without rows (t = 0) there are none
+// of activations.
 func (f *form) blockLoop(a *Asm, t int, head, sub func()) {
 	a.L("block")
 	if f.super {
@@ -161,9 +207,11 @@ func (f *form) blockLoop(a *Asm, t int, head, sub func()) {
 	a.L("sub")
 	sub()
 	a.I("ADDQ $%d, SI", f.subBytes())
-	a.I("ADDQ $%d, DX", 32*t)
-	a.I("ADDQ $%d, R8", 8*t)
-	a.I("ADDQ $%d, R9", 4*t*f.sums())
+	if t > 0 {
+		a.I("ADDQ $%d, DX", 32*t)
+		a.I("ADDQ $%d, R8", 8*t)
+		a.I("ADDQ $%d, R9", 4*t*f.sums())
+	}
 	if f.super {
 		a.I("DECQ BX")
 		a.I("JNZ sub")
