@@ -45,7 +45,6 @@ type sample struct {
 	OK     bool              `msgpack:"ok"`
 	Any    any               `msgpack:"any"`
 	Skip   chan int          `msgpack:"-"`
-	secret int
 }
 
 func TestRoundTrip(t *testing.T) {
