@@ -48,9 +48,12 @@ type stage struct {
 	key    pipeline.StageKey
 	model  cluster.Model
 	hop    cluster.Hop
+	ctx    context.Context // ends when the stage is not wanted any more
 	cancel context.CancelCauseFunc
 	done   chan struct{}
 	bytes  int64 // of the weights
+	// Guarded by keeper.mu: the stage takes frames; the cluster is being told so.
+	served, telling bool
 }
 
 // errUnwanted ends a stage that no placement wants.
@@ -80,28 +83,50 @@ func (k *keeper) update(s cluster.State) {
 	}
 	wanted := map[uint64]bool{}
 	for _, p := range s.Placements {
-		hop, index, on := p.On(k.self)
-		if !on || p.Phase == cluster.Gone {
-			continue
+		if _, _, on := p.On(k.self); on && p.Phase != cluster.Gone {
+			wanted[p.Epoch] = true
 		}
-		wanted[p.Epoch] = true
-		m, known := s.ModelByDigest(p.Model)
-		if _, have := k.mu.stages[p.Epoch]; have || !known || p.Phase == cluster.Draining {
-			continue
-		}
-		k.start(m, hop, pipeline.StageKey{Model: p.Model, Epoch: p.Epoch, Index: index})
 	}
+	// What is not wanted goes first: it may hold the memory that the new needs.
 	for epoch, st := range k.mu.stages {
 		if !wanted[epoch] {
 			st.cancel(errUnwanted)
 		}
 	}
+	for _, p := range s.Placements {
+		if hop, index, on := p.On(k.self); on && p.Phase.Active() {
+			k.want(s, p, hop, index)
+		}
+	}
+}
+
+// want sees to one active placement with a hop on this node; k.mu is held.
+func (k *keeper) want(s cluster.State, p cluster.Placement, hop cluster.Hop, index int) {
+	if st, have := k.mu.stages[p.Epoch]; have {
+		if st.served && !st.telling && !hop.Ready {
+			// The cluster took this node for lost, and takes it back: it must hear again that the span is here.
+			st.telling = true
+			k.wg.Go(func() { k.tellReady(st) })
+		}
+		return
+	}
+	if m, known := s.ModelByDigest(p.Model); known {
+		k.start(m, hop, pipeline.StageKey{Model: p.Model, Epoch: p.Epoch, Index: index})
+	}
+}
+
+// tellReady tells the cluster that the span is loaded; st.telling is set.
+func (k *keeper) tellReady(st *stage) {
+	k.tell(st.ctx, cluster.HopReady{Epoch: st.key.Epoch, Node: k.self, Incarnation: k.inc, At: time.Now()}, k.log)
+	k.mu.Lock()
+	st.telling = false
+	k.mu.Unlock()
 }
 
 // start runs a stage; k.mu is held.
 func (k *keeper) start(m cluster.Model, hop cluster.Hop, key pipeline.StageKey) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	st := &stage{key: key, model: m, hop: hop, cancel: cancel, done: make(chan struct{})}
+	st := &stage{key: key, model: m, hop: hop, ctx: ctx, cancel: cancel, done: make(chan struct{})}
 	k.mu.stages[key.Epoch] = st
 	k.wg.Go(func() {
 		defer close(st.done)
@@ -135,7 +160,10 @@ func (k *keeper) run(ctx context.Context, st *stage) {
 		return
 	}
 	log.Info("a span is loaded", "seconds", time.Since(begun).Seconds(), "bytes", st.bytes)
-	k.tell(ctx, cluster.HopReady{Epoch: st.key.Epoch, Node: k.self, Incarnation: k.inc, At: time.Now()}, log)
+	k.mu.Lock()
+	st.served, st.telling = true, true
+	k.mu.Unlock()
+	k.tellReady(st)
 	<-ctx.Done()
 	k.host.Stop(st.key, context.Cause(ctx).Error())
 	log.Info("a span is closed")
@@ -185,7 +213,7 @@ func (k *keeper) load(ctx context.Context, st *stage, log *slog.Logger) (*loaded
 		return nil, fmt.Errorf("%w: layers %d:%d of a model with %d", cluster.ErrInvalid, st.hop.First, st.hop.End, st.model.Layers)
 	}
 	st.bytes = sum(want)
-	if err := k.budget.takeWeights(st.bytes); err != nil {
+	if err := k.takeWeights(ctx, st); err != nil {
 		return nil, err
 	}
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
@@ -203,6 +231,25 @@ func (k *keeper) load(ctx context.Context, st *stage, log *slog.Logger) (*loaded
 			k.budget.giveWeights(st.bytes)
 			return nil, context.Cause(ctx)
 		case <-time.After(wait):
+		}
+	}
+}
+
+// roomPatience is how long a span waits for memory that another is about to give back.
+const roomPatience = 15 * time.Second
+
+// takeWeights reserves the memory of a span. A placement that replaces another may come before the other is closed here.
+func (k *keeper) takeWeights(ctx context.Context, st *stage) error {
+	end := time.Now().Add(roomPatience)
+	for {
+		err := k.budget.takeWeights(st.bytes)
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(retryMin):
 		}
 	}
 }

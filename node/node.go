@@ -53,14 +53,15 @@ type Node struct {
 	web     net.Listener
 	speed   float64
 
-	stopping atomic.Bool
-	run      context.Context // ends when the node closes; for its own goroutines only
-	cancel   context.CancelFunc
-	wg       sync.WaitGroup
-	closers  []func() error // in the order of opening
-	known    chan struct{}  // closed when the cluster knows this process
-	once     sync.Once
-	closeErr error
+	stopping    atomic.Bool
+	reappearing atomic.Bool
+	run         context.Context // ends when the node closes; for its own goroutines only
+	cancel      context.CancelFunc
+	wg          sync.WaitGroup
+	closers     []func() error // in the order of opening
+	known       chan struct{}  // closed when the cluster knows this process
+	once        sync.Once
+	closeErr    error
 }
 
 // New checks the settings and returns a node that is not started.
@@ -152,7 +153,7 @@ func (n *Node) Known() <-chan struct{} { return n.known }
 
 // announce tells the cluster that this process is here, and, on the first node, who the cluster is and whose key manages it.
 func (n *Node) announce() {
-	m := cluster.Member{ID: n.cfg.Name, Peer: n.cfg.Peer, HTTP: n.web.Addr().String(), Version: n.cfg.Version, Incarnation: n.incarnation}
+	m := n.member()
 	n.met()
 	first := true
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
@@ -224,16 +225,37 @@ func (n *Node) follow() {
 				return
 			}
 			n.keeper.update(s)
+			n.reappear(s)
 			n.catalog.prefetch(s)
 			n.routes.update(s, n.isDead)
 		case <-tick.C:
 			n.gossip.SetMeta(n.meta())
+			n.reappear(n.log.State())
 			if now := n.deadNames(); now != dead {
 				dead = now
 				n.routes.update(n.log.State(), n.isDead)
 			}
 		}
 	}
+}
+
+// reappear contradicts a cluster that took this process for lost: only the process itself can take that back.
+func (n *Node) reappear(s cluster.State) {
+	m, ok := s.Member(n.cfg.Name)
+	if !ok || m.Incarnation != n.incarnation || !m.Down || !n.reappearing.CompareAndSwap(false, true) {
+		return
+	}
+	n.out.Warn("the cluster took this node for lost; it says that it is here")
+	n.wg.Go(func() {
+		defer n.reappearing.Store(false)
+		if err := n.prop.Propose(n.run, cluster.MemberUp{Member: n.member(), At: time.Now()}); err != nil {
+			n.out.Warn("the cluster does not hear it yet", "err", err) // the next change or tick tries again
+		}
+	})
+}
+
+func (n *Node) member() cluster.Member {
+	return cluster.Member{ID: n.cfg.Name, Peer: n.cfg.Peer, HTTP: n.web.Addr().String(), Version: n.cfg.Version, Incarnation: n.incarnation}
 }
 
 // isDead reports whether gossip sees a node as gone. A node that gossip has never heard of is not: this node may be new.

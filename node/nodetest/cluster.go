@@ -194,7 +194,7 @@ func (c *Cluster) TryAdd(i int, name string, file []byte, stages, replicas int) 
 	}
 	ctx := c.T.Context()
 	m := cluster.Model{Name: name, Arch: info.Arch, Layers: info.Layers, Hidden: info.Hidden, Vocab: info.Vocab, Context: info.Context,
-		KVBytes: info.KVBytes(shard.Span{First: 0, End: 1}, 1), Tied: info.Tied, Stages: stages, Replicas: replicas}
+		KVBytes: info.KVBytes(shard.Span{First: 0, End: 1}, 64) / 64, Tied: info.Tied, Stages: stages, Replicas: replicas}
 	adm := c.Nodes[i].Admin()
 	err = shard.Cut(f, func(p shard.Part, data []byte) error {
 		b := cluster.Blob{Name: p.Name, Digest: node.BlobDigest(data), Size: int64(len(data))}

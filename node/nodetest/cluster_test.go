@@ -1,6 +1,7 @@
 package nodetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lamina/cluster"
+	"lamina/node"
 	"lamina/node/infer"
 	"lamina/shard/sample"
 	"lamina/shard/tiny"
@@ -137,5 +140,70 @@ func TestAnswerOutlivesAStage(t *testing.T) {
 		c.Kill(victim)
 		<-done
 		check(c, "over a death", got, want)
+	})
+}
+
+// A model that fits nowhere is refused with what is missing, and nothing of it stays; one that fits two nodes only
+// together is cut over them without being asked to.
+func TestMemoryDecides(t *testing.T) {
+	file := tiny.Llama(tiny.Config{Layers: 8, Seed: 5, Context: 64}) // 340 KB of weights, 64 KB of cache
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 2, func(cfg *node.Config) { cfg.Memory = 100 << 10 })
+		err := c.TryAdd(0, "m", file, 0, 0)
+		if !errors.Is(err, infer.ErrNoCapacity) || !strings.Contains(err.Error(), "missing") {
+			c.Fatalf("a model that fits nowhere: %v", err)
+		}
+		if models, err := c.Nodes[1].Admin().ListModels(t.Context()); err != nil || len(models) != 0 {
+			c.Fatalf("something stays: %v %v", models, err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 2, func(cfg *node.Config) { cfg.Memory = 300 << 10 })
+		c.Add(0, "m", file, 0, 0)
+		_, route, err := c.Ask(1, infer.Request{Model: "m", Prompt: "hello", MaxTokens: 2, Sampling: sample.Default()})
+		if err != nil || strings.Count(route, "[") != 2 {
+			c.Fatalf("route %q: %v", route, err)
+		}
+	})
+}
+
+// What a non-leader is asked to change goes to the leader, and refusals come back as what they are.
+func TestChangesAtAnyNode(t *testing.T) {
+	file, other := tiny.Llama(tiny.Config{Seed: 1}), tiny.Llama(tiny.Config{Seed: 2})
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 3)
+		c.Add(2, "m", file, 0, 0)
+		if err := c.TryAdd(1, "m", other, 0, 0); !errors.Is(err, cluster.ErrExists) {
+			c.Fatalf("another model under the same name: %v", err)
+		}
+		if err := c.TryAdd(1, "m", file, 0, 0); err != nil {
+			c.Fatalf("the same model again: %v", err)
+		}
+		if err := c.Nodes[1].Admin().RemoveModel(t.Context(), "nonesuch"); !errors.Is(err, infer.ErrModelNotFound) {
+			c.Fatalf("removing what is not there: %v", err)
+		}
+		if err := c.Nodes[2].Admin().RemoveModel(t.Context(), "m"); err != nil {
+			c.Fatalf("remove: %v", err)
+		}
+		if _, _, err := c.Ask(0, infer.Request{Model: "m", Prompt: "x", Sampling: sample.Default()}); !errors.Is(err, infer.ErrModelNotFound) {
+			c.Fatalf("asking what was removed: %v", err)
+		}
+	})
+}
+
+// A join string is good for one node.
+func TestJoinStringIsGoodOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 2)
+		cfg := c.cfgs[1] // its join string is spent
+		cfg.Name, cfg.Data = "n9", t.TempDir()
+		cfg.Peer, cfg.HTTP, cfg.Network = "10.0.0.9:7946", "127.0.0.9:8080", c.Net.Host("n9")
+		n, err := node.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "lamina token create") {
+			c.Fatalf("a second node joined with the same string: %v", err)
+		}
 	})
 }
