@@ -76,7 +76,7 @@ func (c *Client) Generate(ctx context.Context, r GenerateRequest, emit func(Gene
 		if e.Error != nil {
 			return e.Error
 		}
-		reply.add(e)
+		reply.Add(e)
 		if emit == nil {
 			return nil
 		}
@@ -88,8 +88,8 @@ func (c *Client) Generate(ctx context.Context, r GenerateRequest, emit func(Gene
 	return reply, err
 }
 
-// add puts an event's part into the reply.
-func (r *GenerateReply) add(e GenerateEvent) {
+// Add puts what an event says into the reply.
+func (r *GenerateReply) Add(e GenerateEvent) {
 	switch e.Type {
 	case EventStart:
 		r.ID, r.Model, r.Digest, r.Route = e.ID, e.Model, e.Digest, e.Route

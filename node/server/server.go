@@ -114,6 +114,7 @@ func randomID() string {
 // logWriter takes what net/http has to say about connections: of interest only when something is looked for.
 type logWriter struct{ log *slog.Logger }
 
+// Write implements io.Writer.
 func (w logWriter) Write(p []byte) (int, error) {
 	w.log.Debug("http", "said", string(p))
 	return len(p), nil
