@@ -9,7 +9,10 @@ import (
 var emulatorOps = map[string]func(e *emulator, ins *asmIns){
 	"MOVQ": func(e *emulator, ins *asmIns) { e.reg[ins.args[1].n] = e.integer(ins.args[0]) },
 	"LEAQ": func(e *emulator, ins *asmIns) { e.reg[ins.args[1].n] = e.address(ins.args[0]) },
-	"ADDQ": func(e *emulator, ins *asmIns) { e.reg[ins.args[1].n] += e.integer(ins.args[0]) },
+	"ADDQ": func(e *emulator, ins *asmIns) {
+		e.reg[ins.args[1].n] += e.integer(ins.args[0])
+		e.compare(e.reg[ins.args[1].n], 0)
+	},
 	"SUBQ": func(e *emulator, ins *asmIns) {
 		e.reg[ins.args[1].n] -= e.integer(ins.args[0])
 		e.compare(e.reg[ins.args[1].n], 0)
@@ -121,14 +124,6 @@ var emulatorOps = map[string]func(e *emulator, ins *asmIns){
 	"VPXORD": lanewise(func(a, b uint32) uint32 { return a ^ b }),
 	"VANDPS": lanewise(func(a, b uint32) uint32 { return a & b }),
 	"VPADDD": lanewise(func(a, b uint32) uint32 { return a + b }),
-	"VPSLLD": func(e *emulator, ins *asmIns) {
-		w, n := e.words(ins.args[1], 0, false), lanesOf(ins.args[2])
-		for i := range w {
-			w[i] <<= ins.args[0].disp
-		}
-		e.set(ins.args[2], n, w)
-	},
-
 	// With source operands x (first) and y, and destination d:
 	"VFMADD231PS": fused(func(x, y, d float32, _ int) float32 { return fma32(y, x, d) }),
 	"VFMADD213PS": fused(func(x, y, d float32, _ int) float32 { return fma32(y, d, x) }),

@@ -159,6 +159,10 @@ func (e *emulator) call(t failer, name string, args ...any) {
 			e.push(e.segment(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(a))), 4*len(a))))
 		case []uint16:
 			e.push(e.segment(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(a))), 2*len(a))))
+		case []int8:
+			e.push(e.segment(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(a))), len(a))))
+		case []int32:
+			e.push(e.segment(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(a))), 4*len(a))))
 		case []byte:
 			e.push(e.segment(a))
 		default:
@@ -201,8 +205,8 @@ func (e *emulator) run(f *asmFunc, at *int) {
 		switch ins.name {
 		case "RET":
 			return
-		case "JMP", "JNZ", "JEQ", "JLT":
-			taken := map[string]bool{"JMP": true, "JNZ": !e.zero, "JEQ": e.zero, "JLT": e.less}[ins.name]
+		case "JMP", "JNZ", "JEQ", "JLT", "JGE":
+			taken := map[string]bool{"JMP": true, "JNZ": !e.zero, "JEQ": e.zero, "JLT": e.less, "JGE": !e.less}[ins.name]
 			if taken {
 				to, ok := f.labels[ins.args[0].name]
 				if !ok {
@@ -212,7 +216,10 @@ func (e *emulator) run(f *asmFunc, at *int) {
 				continue
 			}
 		default:
-			op := emulatorOps[ins.name]
+			op := quantEmulatorOps[ins.name]
+			if op == nil {
+				op = emulatorOps[ins.name]
+			}
 			if op == nil {
 				e.fail("unknown instruction")
 			}

@@ -30,9 +30,9 @@ func quantizeRow(a *Asm, lanes bool) {
 	quantizeLoad(a)
 	a.I("VMOVD X5, AX // the largest magnitude's bits")
 	a.I("CMPL AX, $%#x", 0x7f800000)
-	a.I("JCC nan")
+	a.I("JGE nan")
 	a.I("CMPL AX, $%#x // 2^-100", 27<<23)
-	a.I("JCS zero")
+	a.I("JLT zero")
 	quantizeStore(a, lanes)
 	a.L("next")
 	a.I("ADDQ $128, SI")
@@ -62,7 +62,7 @@ func quantizeRow(a *Asm, lanes bool) {
 
 // quantizeLoad loads a block to Y0 ... Y3 and its largest magnitude to X5.
 func quantizeLoad(a *Asm) {
-	a.I("VMOVDQU abs32<>(SB), Y4")
+	a.I("VMOVDQU abs32<>+0(SB), Y4")
 	for i := range 4 {
 		a.I("VMOVUPS %d(SI), Y%d", 32*i, i)
 	}
@@ -92,18 +92,18 @@ func quantizeStore(a *Asm, lanes bool) {
 	a.I("VPACKSSDW Y1, Y0, Y0")
 	a.I("VPACKSSDW Y3, Y2, Y2")
 	a.I("VPACKSSWB Y2, Y0, Y0")
-	a.I("VMOVDQU order<>(SB), Y1")
+	a.I("VMOVDQU order<>+0(SB), Y1")
 	a.I("VPERMD Y0, Y1, Y0")
 	a.I("VMOVDQU Y0, (DI)")
 	a.I("VMOVSS X6, (R8)")
 	// Sums of pairs, then of the four pairs of each half whose columns agree modulo 4.
-	a.I("VMOVDQU ones8<>(SB), Y1")
+	a.I("VMOVDQU ones8<>+0(SB), Y1")
 	a.I("VPMADDUBSW Y0, Y1, Y0")
 	a.I("VPSHUFD $0x4e, Y0, Y1")
 	a.I("VPADDW Y0, Y1, Y0")
 	a.I("VPSHUFD $0xb1, Y0, Y1")
 	a.I("VPADDW Y0, Y1, Y0")
-	a.I("VMOVDQU ones16<>(SB), Y2")
+	a.I("VMOVDQU ones16<>+0(SB), Y2")
 	if lanes {
 		a.I("VEXTRACTI128 $1, Y0, X1")
 		a.I("VPADDW X0, X1, X3")

@@ -88,12 +88,12 @@ func (e *mul2) masks() {
 	if e.wide {
 		return
 	}
-	e.I("VMOVDQU low4<>(SB), Y13")
+	e.I("VMOVDQU low4<>+0(SB), Y13")
 	switch e.high {
 	case 1:
-		e.I("VMOVDQU bit4<>(SB), Y15")
+		e.I("VMOVDQU bit4<>+0(SB), Y15")
 	case 2:
-		e.I("VMOVDQU bits45<>(SB), Y15")
+		e.I("VMOVDQU bits45<>+0(SB), Y15")
 	}
 }
 
@@ -120,7 +120,7 @@ func avx2Quant(a *Asm, f *form, t int) string {
 			}
 		}
 	}
-	e.I("VMOVDQU ones16<>(SB), Y14")
+	e.I("VMOVDQU ones16<>+0(SB), Y14")
 	f.blockLoop(a, t, e.head, e.sub)
 	for m := range t {
 		for h := range 2 {
@@ -305,7 +305,7 @@ func (e *mul2) finishInts(m int) {
 	back := e.mins && e.high == 1
 	if back {
 		e.I("VPBROADCASTD %d(R9), Y10", 4*m)
-		e.I("VPMADDWD minus2<>(SB), Y10, Y10")
+		e.I("VPMADDWD minus2<>+0(SB), Y10, Y10")
 	}
 	for h := range 2 {
 		r := 2*m + h

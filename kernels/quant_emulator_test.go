@@ -1,0 +1,197 @@
+package kernels
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// quantEmulatorOps says what the instructions do that only the products and the quantising use.
+var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
+	"MOVL": moveLong,
+	"XORL": func(e *emulator, ins *asmIns) { e.reg[ins.args[1].n] = 0 }, // of a register with itself
+	"SHLQ": func(e *emulator, ins *asmIns) { e.reg[ins.args[1].n] <<= ins.args[0].disp },
+	"CMPL": func(e *emulator, ins *asmIns) {
+		e.compare(uint64(int32(e.integer(ins.args[0]))), uint64(int32(e.integer(ins.args[1]))))
+	},
+	"VMOVD": moveLong,
+	"VPBROADCASTD": func(e *emulator, ins *asmIns) {
+		var w [16]uint32
+		for i := range w {
+			w[i] = e.long(ins.args[0])
+		}
+		e.set(ins.args[1], lanesOf(ins.args[1]), w)
+	},
+	"VMOVDQU":   move,
+	"VMOVDQU64": move,
+	"VPXOR":     lanewise(func(a, b uint32) uint32 { return a ^ b }),
+	"VPAND":     lanewise(func(a, b uint32) uint32 { return a & b }),
+	"VPANDD":    lanewise(func(a, b uint32) uint32 { return a & b }),
+	"VPSUBD":    lanewise(func(a, b uint32) uint32 { return a - b }),
+	"VPMAXSD":   lanewise(func(a, b uint32) uint32 { return uint32(max(int32(a), int32(b))) }),
+	"VPADDW": lanewise(func(a, b uint32) uint32 {
+		return a&0xffff0000 + b&0xffff0000 | (a+b)&0xffff
+	}),
+	"VPMADDWD": lanewise(func(a, b uint32) uint32 {
+		return uint32(int32(int16(a))*int32(int16(b)) + int32(a)>>16*(int32(b)>>16))
+	}),
+	// Unsigned bytes of a times signed bytes of b, pairs added with saturation.
+	"VPMADDUBSW": lanewise(func(a, b uint32) uint32 {
+		pair := func(s int) uint32 {
+			sum := int32(a>>s&255)*int32(int8(b>>s)) + int32(a>>(s+8)&255)*int32(int8(b>>(s+8)))
+			return uint32(uint16(max(math.MinInt16, min(math.MaxInt16, sum))))
+		}
+		return pair(0) | pair(16)<<16
+	}),
+	"VPSLLD": shift(func(v uint32, n int) uint32 { return v << n }),
+	"VPSLLW": shift(func(v uint32, n int) uint32 { return v<<n&0xffff0000&-(1<<n<<16) | v&0xffff<<n&0xffff }),
+	"VPSRLW": shift(func(v uint32, n int) uint32 { return v>>n&(0xffff>>n<<16) | v&0xffff>>n }),
+
+	// Four unsigned bytes of y times four signed bytes of x, added to d.
+	"VPDPBUSD": func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[2])
+		x, y, d := e.words(ins.args[0], n, ins.bcst), e.words(ins.args[1], n, false), e.vec[ins.args[2].n]
+		for i := range n {
+			for s := 0; s < 32; s += 8 {
+				d[i] += uint32(int32(y[i]>>s&255) * int32(int8(x[i]>>s)))
+			}
+		}
+		e.set(ins.args[2], n, d)
+	},
+	"VPTERNLOGD": func(e *emulator, ins *asmIns) {
+		if ins.args[0].disp != 0xf8 {
+			e.fail("unknown truth table")
+		}
+		n := lanesOf(ins.args[3])
+		c, b, a := e.words(ins.args[1], n, false), e.words(ins.args[2], n, false), e.vec[ins.args[3].n]
+		for i := range n {
+			a[i] |= b[i] & c[i]
+		}
+		e.set(ins.args[3], n, a)
+	},
+	"VPMOVZXWD": widenEach(2, func(b []byte) uint32 { return uint32(binary.LittleEndian.Uint16(b)) }),
+	"VPMOVZXBD": widenEach(1, func(b []byte) uint32 { return uint32(b[0]) }),
+	"VPMOVSXBD": widenEach(1, func(b []byte) uint32 { return uint32(int8(b[0])) }),
+	"VCVTDQ2PS": eachLane(func(v uint32) uint32 { return math.Float32bits(float32(int32(v))) }),
+	"VCVTPS2DQ": eachLane(func(v uint32) uint32 {
+		return uint32(int32(math.RoundToEven(float64(math.Float32frombits(v)))))
+	}),
+
+	"VPSHUFD": func(e *emulator, ins *asmIns) {
+		from, n := e.words(ins.args[1], 0, false), lanesOf(ins.args[2])
+		var w [16]uint32
+		for i := range n {
+			w[i] = from[i&^3+ins.args[0].disp>>(2*(i&3))&3]
+		}
+		e.set(ins.args[2], n, w)
+	},
+	"VPERMD": func(e *emulator, ins *asmIns) {
+		from, at, n := e.words(ins.args[0], 8, false), e.words(ins.args[1], 8, false), lanesOf(ins.args[2])
+		var w [16]uint32
+		for i := range n {
+			w[i] = from[at[i]&7]
+		}
+		e.set(ins.args[2], n, w)
+	},
+	"VEXTRACTI128": func(e *emulator, ins *asmIns) {
+		var w [16]uint32
+		copy(w[:4], e.vec[ins.args[1].n][4*ins.args[0].disp:])
+		e.set(ins.args[2], 4, w)
+	},
+	"VPACKSSDW":    pack(16),
+	"VPACKSSWB":    pack(8),
+	"VFNMADD231PS": fused(func(x, y, d float32, _ int) float32 { return fma32(-y, x, d) }),
+
+	"VMULSS": scalar(func(a, b float32) float32 { return a * b }),
+	"VDIVSS": scalar(func(a, b float32) float32 { return a / b }),
+}
+
+// long reads 32 bits of any operand.
+func (e *emulator) long(a asmArg) uint32 {
+	switch a.kind {
+	case 'r', '$':
+		return uint32(e.integer(a))
+	}
+	return e.words(a, 1, false)[0]
+}
+
+// moveLong moves 32 bits between registers of any kind and memory.
+func moveLong(e *emulator, ins *asmIns) {
+	v, to := e.long(ins.args[0]), ins.args[1]
+	if to.kind == 'r' {
+		e.reg[to.n] = uint64(v)
+		return
+	}
+	e.set(to, 1, [16]uint32{v})
+}
+
+// shift is "OP $n, a, dst" on words of 32 bits, which f may see as halves.
+func shift(f func(v uint32, n int) uint32) func(e *emulator, ins *asmIns) {
+	return func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[2])
+		w := e.words(ins.args[1], n, ins.bcst)
+		for i := range n {
+			w[i] = f(w[i], ins.args[0].disp)
+		}
+		e.set(ins.args[2], n, w)
+	}
+}
+
+// eachLane is "OP a, dst".
+func eachLane(f func(v uint32) uint32) func(e *emulator, ins *asmIns) {
+	return func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[1])
+		w := e.words(ins.args[0], n, false)
+		for i := range n {
+			w[i] = f(w[i])
+		}
+		e.set(ins.args[1], n, w)
+	}
+}
+
+// widenEach turns small integers in memory into lanes.
+func widenEach(size int, f func(b []byte) uint32) func(e *emulator, ins *asmIns) {
+	return func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[1])
+		b := e.at(ins.args[0], n*size)
+		var w [16]uint32
+		for i := range n {
+			w[i] = f(b[i*size:])
+		}
+		e.set(ins.args[1], n, w)
+	}
+}
+
+// pack narrows "OP b, a, dst" with saturation, in each 128 bits: those of a come first. A result of 32
+// bits is made of the next words of the source, 2 for elements of 16 bits and 4 halves for 8 bits.
+func pack(bits int) func(e *emulator, ins *asmIns) {
+	element := func(w []uint32, i int) uint32 {
+		if bits == 16 {
+			return uint32(uint16(clamp(int32(w[i]), 1<<15)))
+		}
+		return uint32(uint8(clamp(int32(int16(w[i/2]>>(i%2*16))), 1<<7)))
+	}
+	return func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[2])
+		b, a := e.words(ins.args[0], n, false), e.words(ins.args[1], n, false)
+		var w [16]uint32
+		for q := 0; q < n; q += 4 {
+			for half, from := range [][16]uint32{a, b} {
+				for i := range 64 / bits {
+					w[q+2*half+i*bits/32] |= element(from[q:q+4], i) << (i * bits % 32)
+				}
+			}
+		}
+		e.set(ins.args[2], n, w)
+	}
+}
+
+func clamp(v, limit int32) int32 { return max(-limit, min(limit-1, v)) }
+
+// scalar is "OP b, a, dst" on the lowest lane; the others are those of a.
+func scalar(f func(a, b float32) float32) func(e *emulator, ins *asmIns) {
+	return func(e *emulator, ins *asmIns) {
+		w := e.words(ins.args[1], 4, false)
+		w[0] = floats(f)(w[0], e.words(ins.args[0], 1, false)[0])
+		e.set(ins.args[2], 4, w)
+	}
+}
