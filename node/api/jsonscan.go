@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,8 +48,8 @@ type jsonScanner struct {
 // jsonLevel is an open object or array. keys of a small object are compared one by one, of a large one by a map.
 type jsonLevel struct {
 	object  bool
-	wantKey bool // the next string is a key
-	keys    []string
+	wantKey bool     // the next string is a key
+	keys    [][]byte // parts of the text, where no escapes stand in them
 	index   map[string]bool
 }
 
@@ -61,7 +62,7 @@ func (s *jsonScanner) step() error {
 		if len(s.open) == MaxDepth {
 			return fmt.Errorf("JSON text is %w: more than %d levels at byte %d", ErrDepth, MaxDepth, s.pos)
 		}
-		s.open = append(s.open, jsonLevel{object: c == '{', wantKey: c == '{'})
+		s.push(c == '{')
 	case '}', ']':
 		if n := len(s.open); n > 0 {
 			s.open = s.open[:n-1]
@@ -75,6 +76,17 @@ func (s *jsonScanner) step() error {
 	}
 	s.pos++
 	return nil
+}
+
+// push opens a level, in the memory of an earlier one of this depth.
+func (s *jsonScanner) push(object bool) {
+	n := len(s.open)
+	if n == cap(s.open) {
+		s.open = append(s.open, jsonLevel{object: object, wantKey: object})
+		return
+	}
+	s.open = s.open[:n+1]
+	s.open[n] = jsonLevel{object: object, wantKey: object, keys: s.open[n].keys[:0]}
 }
 
 // str passes a string and, if it is a key, notes it.
@@ -102,32 +114,32 @@ func (s *jsonScanner) str() error {
 }
 
 // keyText is the key that a quoted string stands for.
-func keyText(quoted []byte, escaped bool) string {
+func keyText(quoted []byte, escaped bool) []byte {
 	if escaped {
 		var key string
 		if json.Unmarshal(quoted, &key) == nil {
-			return key
+			return []byte(key)
 		}
 	}
-	return string(quoted[1 : len(quoted)-1])
+	return quoted[1 : len(quoted)-1]
 }
 
-func (l *jsonLevel) note(key string) error {
+func (l *jsonLevel) note(key []byte) error {
 	if l.index == nil && len(l.keys) == manyKeys {
 		l.index = make(map[string]bool, 2*manyKeys)
 		for _, k := range l.keys {
-			l.index[k] = true
+			l.index[string(k)] = true
 		}
 	}
 	if l.index != nil {
-		if l.index[key] {
+		if l.index[string(key)] {
 			return duplicate(key)
 		}
-		l.index[key] = true
+		l.index[string(key)] = true
 		return nil
 	}
 	for _, k := range l.keys {
-		if k == key {
+		if bytes.Equal(k, key) {
 			return duplicate(key)
 		}
 	}
@@ -135,8 +147,8 @@ func (l *jsonLevel) note(key string) error {
 	return nil
 }
 
-func duplicate(key string) error {
-	return fmt.Errorf("JSON text has a %w: %q; name each key once", ErrDuplicate, clip(key, 64))
+func duplicate(key []byte) error {
+	return fmt.Errorf("JSON text has a %w: %q; name each key once", ErrDuplicate, clip(string(key), 64))
 }
 
 // clip shortens a text from outside for a message.
