@@ -29,7 +29,7 @@ func asks(n int) []ask {
 		r := api.GenerateRequest{Model: "smollm2", Options: api.Options{MaxTokens: 12 + i%9}}
 		text := fmt.Sprintf("Write a sentence about %s, number %d.", topics[i%len(topics)], i)
 		if i%3 == 0 {
-			r.Prompt = text
+			r.Prompt, r.Options.IgnoreEOS = text, true
 		} else {
 			r.Messages = []api.Message{{Role: "user", Content: text}}
 		}
@@ -129,10 +129,15 @@ func TestClusterAnswersAsOneNode(t *testing.T) {
 
 func compare(t *testing.T, what string, got, want [][]int32) {
 	t.Helper()
+	total := 0
 	for i := range want {
-		if len(want[i]) == 0 || !slices.Equal(got[i], want[i]) {
+		total += len(want[i])
+		if !slices.Equal(got[i], want[i]) {
 			t.Errorf("%s: request %d gave the tokens %v, a single node %v", what, i, got[i], want[i])
 		}
+	}
+	if total < 10*len(want) {
+		t.Errorf("%s: only %d tokens in %d answers: the comparison says little", what, total, len(want))
 	}
 }
 
