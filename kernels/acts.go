@@ -26,6 +26,8 @@ type Acts struct {
 	q          []int8
 	f          []float32
 	n, h       []int32
+	parts      int // of the quantising under way
+	run        func(part int)
 	mm         product
 }
 
@@ -42,15 +44,22 @@ func (a *Acts) Quantize(w *Workers, x []float32, rows, cols int) {
 		return
 	}
 	a.reserve()
-	tiles := a.tiles()
-	// Under about 10 us of work a dispatch costs more than it gains.
-	if w.N() == 1 || tiles == 1 || rows*cols < 1<<15 {
-		for t := range tiles {
-			a.quantizeTile(t)
-		}
-		return
+	a.parts = 1
+	if rows*cols >= 1<<15 { // under some 10 us of work a dispatch costs more than it gains
+		a.parts = min(a.tiles(), 4*w.N())
 	}
-	w.Do(tiles, a.quantizeTile)
+	if a.run == nil {
+		a.run = a.quantizePart
+	}
+	w.Do(a.parts, a.run)
+}
+
+// quantizePart fills the tiles of one part.
+func (a *Acts) quantizePart(p int) {
+	tiles := a.tiles()
+	for t := p * tiles / a.parts; t < (p+1)*tiles/a.parts; t++ {
+		a.quantizeTile(t)
+	}
 }
 
 // reserve sizes the buffers for the current shape.

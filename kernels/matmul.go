@@ -70,22 +70,29 @@ func MatMul(w *Workers, y [][]float32, a *Acts, ms ...*Matrix) {
 	p.y, p.ms = nil, nil
 }
 
-// split sets the number of panels in a part for each matrix and returns the number of parts.
+// split sets the number of panels in a part for each matrix and returns the number of parts: some for
+// each worker, so that one which is held up does not hold up all, but none so small that handing it out
+// costs more than it is worth. With several tiles, the panels of a part fit the second-level cache.
 func (p *product) split(a *Acts, workers int) int {
-	const cache = 192 << 10 // bytes of weights that stay in the second-level cache beside a tile
-	total := 0
+	const (
+		grain = 8 << 10   // bytes of weights times rows: a quarter of a microsecond or more
+		cache = 192 << 10 // bytes of weights
+	)
+	work := 0
 	for _, m := range p.ms {
-		total += panels(m.Rows)
+		work += len(m.Data) * a.rows
 	}
+	share := max(1, work/max(grain, work/(8*workers))) // parts
 	parts := 0
 	p.chunk = p.chunk[:0]
 	for _, m := range p.ms {
-		c := max(1, total/(8*workers))
+		n, size := panels(m.Rows), len(m.Data)/panels(m.Rows)
+		c := max(1, work/share/(size*a.rows))
 		if a.tiles() > 1 {
 			c = max(1, min(c, cache/a.panelSize(m)))
 		}
 		p.chunk = append(p.chunk, c)
-		parts += (panels(m.Rows) + c - 1) / c
+		parts += (n + c - 1) / c
 	}
 	return parts
 }
