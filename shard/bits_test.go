@@ -1,7 +1,13 @@
 package shard_test
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"maps"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -25,10 +31,14 @@ func mixed(types ...kernels.Type) func(string) kernels.Type {
 var small = []kernels.Type{kernels.F32, kernels.F16, kernels.BF16, kernels.Q8_0, kernels.Q4_0, kernels.Q4_1, kernels.Q5_0, kernels.Q5_1}
 
 var models = map[string]func() []byte{
-	"llama":       func() []byte { return tiny.Llama(tiny.Config{Layers: 6}) },
-	"llama-mixed": func() []byte { return tiny.Llama(tiny.Config{TypeOf: mixed(small...), Untied: true, RopeFreqs: true, Seed: 2}) },
-	"qwen2":       func() []byte { return tiny.Qwen2(tiny.Config{TypeOf: mixed(kernels.Q5_0, kernels.Q4_1), Seed: 3}) },
-	"qwen2-k":     func() []byte { return tiny.Qwen2(tiny.Config{Hidden: 256, FFN: 256, Heads: 4, TypeOf: mixed(kernels.Q4_K, kernels.Q5_K, kernels.Q6_K), Seed: 4}) },
+	"llama": func() []byte { return tiny.Llama(tiny.Config{Layers: 6}) },
+	"llama-mixed": func() []byte {
+		return tiny.Llama(tiny.Config{TypeOf: mixed(small...), Untied: true, RopeFreqs: true, Seed: 2})
+	},
+	"qwen2": func() []byte { return tiny.Qwen2(tiny.Config{TypeOf: mixed(kernels.Q5_0, kernels.Q4_1), Seed: 3}) },
+	"qwen2-k": func() []byte {
+		return tiny.Qwen2(tiny.Config{Hidden: 256, FFN: 256, Heads: 4, TypeOf: mixed(kernels.Q4_K, kernels.Q5_K, kernels.Q6_K), Seed: 4})
+	},
 }
 
 func eachModel(t *testing.T, f func(t *testing.T, p parts)) {
@@ -146,4 +156,67 @@ func TestRewind(t *testing.T) {
 		line.run(t, []*flow{f}, 7)
 		sameBits(t, "after Rewind", f.logits, want)
 	})
+}
+
+// The same on a real model, for some cuts and chunks.
+func TestRealModelBits(t *testing.T) {
+	p := cut(t, model(t, smol))
+	one, two := workers(t, 1), workers(t, 2)
+	tokens := readGolden(t, "smollm2.golden").tokens
+	want := p.open(t, shard.Options{Workers: one}).alone(t, tokens, len(tokens))
+	for i, c := range []struct {
+		at    []int
+		chunk int
+	}{{[]int{10}, 32}, {[]int{1, 29}, 7}, {[]int{6, 12, 18, 24}, 512}, {nil, 1}} {
+		line := p.open(t, shard.Options{Workers: []*kernels.Workers{two, one}[i%2], MaxRows: 40}, c.at...)
+		what := fmt.Sprintf("cut at %v, chunks of %d", c.at, c.chunk)
+		flows := []*flow{line.flow(t, tokens[5:25], 64), line.flow(t, tokens, 64), line.flow(t, tokens[40:], 64)}
+		line.run(t, flows, c.chunk)
+		sameBits(t, what, flows[1].logits, want)
+	}
+}
+
+// digest of the logits of the tiny models, for TestImplementations.
+func digest(t *testing.T) string {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(models)) {
+		p := cut(t, parse(t, models[name]()))
+		logits := p.open(t, shard.Options{Workers: workers(t, 1)}).alone(t, randomTokens(9, 80, vocab), 33)
+		for _, x := range logits {
+			binary.Write(h, binary.LittleEndian, x)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Every implementation of the kernels that this CPU has gives the same bits.
+func TestImplementations(t *testing.T) {
+	const key = "LAMINA_TEST_DIGEST"
+	if os.Getenv(key) != "" {
+		fmt.Println("digest", kernels.Impl(), digest(t))
+		return
+	}
+	seen := map[string]string{}
+	for _, impl := range []string{"generic", "avx2", "avx512"} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestImplementations$", "-test.v")
+		cmd.Env = append(os.Environ(), key+"=1", "KERNELS="+impl)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("KERNELS=%s: %v\n%s", impl, err, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			if f := strings.Fields(line); len(f) == 3 && f[0] == "digest" {
+				seen[f[1]] = f[2]
+			}
+		}
+	}
+	if seen["generic"] == "" {
+		t.Fatal("the generic kernels did not run")
+	}
+	for impl, d := range seen {
+		t.Logf("%s: %s", impl, d)
+		if d != seen["generic"] {
+			t.Errorf("%s differs from generic", impl)
+		}
+	}
 }
