@@ -26,8 +26,15 @@ func (c *addCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkName(ctx, a, cl); err != nil {
+	known, err := c.known(ctx, a, cl)
+	if err != nil {
 		return err
+	}
+	if known != nil { // only its wishes are new; the parts should be there
+		added, err := cl.AddModel(ctx, known.Manifest(c.Name, c.Stages, c.Replicas))
+		if code(err) != "missing_blob" {
+			return c.finish(ctx, a, cl, added, err)
+		}
 	}
 	bar := newBar(a.err, "sending "+c.Name)
 	sent, err := ingest.Send(ctx, c.File, cl, func(p ingest.Progress) { bar.set(p.Part, p.Done, p.Total) })
@@ -35,36 +42,50 @@ func (c *addCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	m := sent.Model
-	m.Name, m.Stages, m.Replicas = c.Name, c.Stages, c.Replicas
-	added, err := cl.AddModel(ctx, m)
+	added, err := cl.AddModel(ctx, sent.Manifest(c.Name, c.Stages, c.Replicas))
 	if err != nil {
 		sent.Undo(ctx)
-		return err
 	}
-	return c.await(ctx, a, cl, added)
+	return c.finish(ctx, a, cl, added, err)
 }
 
-// checkName finds out before anything is sent whether the name stands for something else.
-func (c *addCmd) checkName(ctx context.Context, a *app, cl *api.Client) error {
-	known, err := cl.Model(ctx, c.Name)
-	var e *api.Error
-	if errors.As(err, &e) && e.Code == "model_not_found" {
-		return nil
-	}
+// finish waits for a model that was added.
+func (c *addCmd) finish(ctx context.Context, a *app, cl *api.Client, m api.Model, err error) error {
 	if err != nil {
 		return err
+	}
+	return c.await(ctx, a, cl, m)
+}
+
+// known finds out, before anything is sent, whether the name is taken: nil if it is free, the file's manifest if it
+// stands for the same model, else an error.
+func (c *addCmd) known(ctx context.Context, a *app, cl *api.Client) (*ingest.Result, error) {
+	there, err := cl.Model(ctx, c.Name)
+	if code(err) == "model_not_found" {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	bar := newBar(a.err, "comparing "+c.Name)
 	file, err := ingest.Send(ctx, c.File, nil, func(p ingest.Progress) { bar.set(p.Part, p.Done, p.Total) })
 	bar.close()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if file.Model.Digest != known.Digest {
-		return fmt.Errorf("the cluster has another model under the name %s; choose a different name, or remove it first: lamina rm %s", c.Name, c.Name)
+	if file.Model.Digest != there.Digest {
+		return nil, fmt.Errorf("the cluster has another model under the name %s; choose a different name, or remove it first: lamina rm %s", c.Name, c.Name)
 	}
-	return nil
+	return file, nil
+}
+
+// code is the code of a node's error, "" for any other.
+func code(err error) string {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
 }
 
 // How often add looks whether the model serves, and how long it waits while nothing changes.

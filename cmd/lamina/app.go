@@ -46,7 +46,7 @@ func (a *app) json(v any) error {
 
 // clientFlags say which node a command asks, and with which key.
 type clientFlags struct {
-	Addr string `help:"URL of the node to ask." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	Addr string `help:"URL of the node to ask (default: ${default})." default:"http://127.0.0.1:8080" placeholder:"URL"`
 	Key  string `help:"API key; else the one in admin.key of the data folder." placeholder:"KEY"`
 	Data string `help:"Data folder of a node on this machine, for its key (default: ${data})." placeholder:"DIR"`
 }

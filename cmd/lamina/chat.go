@@ -209,7 +209,7 @@ func (t *typist) line(prompt string) (string, error) {
 			io.Writer
 		}{clearsLine{f}, t.a.out}, "")
 	}
-	if w, h, err := term.GetSize(int(f.Fd())); err == nil {
+	if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 { // some terminals have no size
 		_ = t.t.SetSize(w, h) // a wrong width breaks lines at the wrong place, no more
 	}
 	t.t.SetPrompt(prompt)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"lamina/node/api"
+	"lamina/node/ingest"
+	"lamina/shard/tiny"
 )
 
 // Every flag has its variable, and the ones that scripts rely on are there under their names.
@@ -89,11 +92,34 @@ var twoNodes = api.Model{
 	Replicas: []api.Replica{{Epoch: 12, Phase: "loading", Hops: []api.Hop{{Node: "n1", First: 0, End: 10, Ready: true}, {Node: "n2", First: 10, End: 30}}}},
 }
 
+// A name that stands for the same model takes new wishes and nothing is sent; for another model it is refused.
+func TestAddAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	if err := os.WriteFile(path, tiny.Llama(tiny.Config{Layers: 2, Seed: 1}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := ingest.Send(t.Context(), path, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fakeNode{added: file.Model.Digest}
+	out, errOut, code := lamina(t, f, "", "add", "m", path, "--stages", "2")
+	if code != 0 || !strings.Contains(out, "m is ready") || f.puts != 0 {
+		t.Errorf("%d %q %q, %d puts", code, out, errOut, f.puts)
+	}
+	f = &fakeNode{added: "sha256:other"}
+	if _, errOut, code = lamina(t, f, "", "add", "m", path); code != 1 || !strings.Contains(errOut, "lamina rm m") || f.puts != 0 {
+		t.Errorf("%d %q, %d puts", code, errOut, f.puts)
+	}
+}
+
 // fakeNode answers the cluster's routes with fixed values and remembers the last key and path.
 type fakeNode struct {
 	models    []api.Model
 	key, path string
 	polls     int
+	puts      int
+	added     string // digest of the model that is there
 }
 
 func (f *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -108,10 +134,13 @@ func (f *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GET /v1/cluster/models/m":
 		f.polls++
 		m := twoNodes
+		m.Digest = cmp.Or(f.added, m.Digest)
 		if f.polls > 1 {
 			m.Replicas = []api.Replica{{Epoch: 12, Phase: "ready", Hops: []api.Hop{{Node: "n1", End: 30, Ready: true}}}}
 		}
 		reply(api.ModelsReply{Models: []api.Model{m}})
+	case "POST /v1/cluster/models":
+		reply(api.ModelsReply{Models: []api.Model{twoNodes}})
 	case "POST /v1/cluster/tokens":
 		reply(api.TokenReply{Join: "h:1/t@sha256:p"})
 	case "POST /v1/infer":
@@ -120,6 +149,9 @@ func (f *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write(b)
 		}
 	default:
+		if r.Method == http.MethodPut {
+			f.puts++
+		}
 		w.WriteHeader(http.StatusNotFound)
 		reply(api.ErrorReply{Error: api.Error{Message: "model not found: \"x\"; lamina ps lists the models", Code: "model_not_found"}})
 	}

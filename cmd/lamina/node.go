@@ -15,8 +15,8 @@ import (
 type nodeFlags struct {
 	Name    string   `help:"Name of the node, unique in the cluster (default: the host's name)." placeholder:"NAME"`
 	Data    string   `help:"Folder for keys, state and weights; one node's own (default: ${data})." placeholder:"DIR"`
-	Peer    string   `help:"Address at which the other nodes reach this one." default:"127.0.0.1:7946" placeholder:"HOST:PORT"`
-	HTTP    string   `help:"Address of the API. Off loopback every request needs a key." name:"http" default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	Peer    string   `help:"Address at which the other nodes reach this one (default: ${default})." default:"127.0.0.1:7946" placeholder:"HOST:PORT"`
+	HTTP    string   `help:"Address of the API (default: ${default}). Off loopback every request needs a key." name:"http" default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
 	Memory  byteSize `help:"Memory for weights and caches, as 8GiB or in bytes; 0 is 80 % of what is free." default:"0" placeholder:"BYTES"`
 	Threads int      `help:"Threads that compute; 0 is every CPU." default:"0" placeholder:"N"`
 	OTLP    string   `help:"URL of an OpenTelemetry collector, such as http://127.0.0.1:4318." name:"otlp" placeholder:"URL"`

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"lamina/cluster"
@@ -52,6 +53,14 @@ type Result struct {
 	sent  []string
 }
 
+// Manifest is the model under a name, with the wishes of who adds it: how many nodes to cut it over and how many times to
+// hold it, 0 where the cluster decides.
+func (r *Result) Manifest(name string, stages, replicas int) cluster.Model {
+	m := r.Model
+	m.Name, m.Stages, m.Replicas = name, stages, replicas
+	return m
+}
+
 // Undo takes back what was sent and was not there before, for a model that is not taken in the end. It does its best.
 func (r *Result) Undo(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
@@ -76,7 +85,7 @@ func Send(ctx context.Context, path string, sink Sink, progress func(Progress)) 
 		return nil, fmt.Errorf("%w: %s: %w", ErrFile, path, err)
 	}
 	s := &sender{res: &Result{sink: sink, Model: describe(info)}, tell: progress}
-	s.at = Progress{Parts: len(shard.PartsOf(info, shard.Span{First: 0, End: info.Layers}, info.Tied)), Total: estimate(f)}
+	s.at = Progress{Parts: len(shard.PartsOf(info, shard.Span{First: 0, End: info.Layers}, info.Tied)), Total: estimate(path, f)}
 	if err := shard.Cut(f, func(p shard.Part, data []byte) error { return s.part(ctx, p, data) }); err != nil {
 		if ctx.Err() == nil {
 			s.res.Undo(ctx)
@@ -114,9 +123,14 @@ func describe(info shard.Info) cluster.Model {
 	}
 }
 
-// estimate is about how many bytes the parts will have: the packed weights. Tensors that Cut would refuse do not matter.
-func estimate(f *gguf.File) (total int64) {
+// estimate is about how many bytes the parts will have: what is no tensor, and the packed weights. Tensors that Cut would
+// refuse do not matter.
+func estimate(path string, f *gguf.File) (total int64) {
+	if st, err := os.Stat(path); err == nil {
+		total = st.Size()
+	}
 	for _, t := range f.Tensors {
+		total -= int64(len(t.Data))
 		if len(t.Dims) == 0 {
 			continue
 		}

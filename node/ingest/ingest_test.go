@@ -72,8 +72,7 @@ func TestSend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Model.Name = "m"
-	if err := r.Model.Validate(); err != nil {
+	if err := r.Manifest("m", 3, 2).Validate(); err != nil {
 		t.Errorf("the manifest: %v", err)
 	}
 	var total int64
