@@ -32,7 +32,7 @@ var (
 	avx512 = isa{"AVX512", 'Z', 16}
 )
 
-// r is the name of a register, v.x of its lowest quarter.
+// r is the name of register i.
 func (v isa) r(i int) string { return fmt.Sprintf("%c%d", v.reg, i) }
 
 // per is the number of registers for 16 elements, and size the bytes of one.
