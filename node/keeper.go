@@ -256,21 +256,28 @@ func (k *keeper) takeWeights(ctx context.Context, st *stage) error {
 
 // open makes one attempt.
 func (k *keeper) open(ctx context.Context, st *stage, want []cluster.Blob) (*loadedShard, error) {
-	for _, b := range want {
-		if err := k.blobs.Ensure(ctx, st.model, b); err != nil {
-			return nil, fmt.Errorf("blob %s: %w", b.Name, err)
-		}
-	}
 	l := &loadedShard{}
 	parts := partMap{}
-	for _, b := range want {
-		data, free, err := k.blobs.Load(ctx, b)
-		if err != nil {
-			l.free()
-			return nil, fmt.Errorf("blob %s: %w", b.Name, err)
+	var mu sync.Mutex
+	err := each(ctx, want, func(ctx context.Context, b cluster.Blob) error {
+		err := k.blobs.Ensure(ctx, st.model, b)
+		var data []byte
+		var free func()
+		if err == nil {
+			data, free, err = k.blobs.Load(ctx, b)
 		}
+		if err != nil {
+			return fmt.Errorf("blob %s: %w", b.Name, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
 		l.frees = append(l.frees, free)
 		parts[b.Name] = data
+		return nil
+	})
+	if err != nil {
+		l.free()
+		return nil, err
 	}
 	meta, err := gguf.Parse(parts[cluster.BlobMeta])
 	if err == nil {
@@ -281,6 +288,32 @@ func (k *keeper) open(ctx context.Context, st *stage, want []cluster.Blob) (*loa
 		return nil, &permanentError{err}
 	}
 	return l, nil
+}
+
+// transfers is how many blobs of a span are fetched and read at once: the links and disks of several peers are used
+// together, and hashing one blob hides the waiting for another.
+const transfers = 4
+
+// each calls f for every item, a few at once; after the first error the rest are cancelled. It returns when all calls have.
+func each[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, transfers)
+	for _, it := range items {
+		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := f(ctx, it); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
 }
 
 // partMap is a shard.Source of blobs in memory.

@@ -39,6 +39,7 @@ type Node struct {
 	store   *blobs.Store
 	mux     *peer.Mux
 	links   *peer.Links
+	raft    *peer.RaftLayer
 	client  *http.Client
 	log     *consensus.Log
 	gossip  *gossip.Gossip
@@ -217,6 +218,8 @@ func (n *Node) follow() {
 	states := n.log.Watch(n.run)
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	var dead string
 	for {
 		select {
@@ -228,7 +231,10 @@ func (n *Node) follow() {
 			n.reappear(s)
 			n.catalog.prefetch(s)
 			n.routes.update(s, n.isDead)
+		case <-sweep.C:
+			n.sweep()
 		case <-tick.C:
+			n.raft.Recheck() // a server that was removed keeps no stream
 			n.gossip.SetMeta(n.meta())
 			n.reappear(n.log.State())
 			if now := n.deadNames(); now != dead {
@@ -236,6 +242,33 @@ func (n *Node) follow() {
 				n.routes.update(n.log.State(), n.isDead)
 			}
 		}
+	}
+}
+
+// sweepEvery and sweepGrace say when parts of models that nobody names any more are removed from the disk. A client uploads
+// parts before it names them, and a model that is removed and added again soon must not be fetched again.
+const (
+	sweepEvery = 10 * time.Minute
+	sweepGrace = time.Hour
+)
+
+func (n *Node) sweep() {
+	s := n.log.State()
+	if m, ok := s.Member(n.cfg.Name); !ok || m.Incarnation != n.incarnation {
+		return // this state is older than the process: models may be missing from it
+	}
+	named := map[string]bool{}
+	for _, m := range s.Models {
+		for _, b := range m.Blobs {
+			named[b.Digest] = true
+		}
+	}
+	files, bytes, err := n.store.GC(func(d blobs.Digest) bool { return named[d.String()] }, sweepGrace)
+	if err != nil {
+		n.out.Warn("blobs that are not needed could not all be removed", "err", err)
+	}
+	if files > 0 {
+		n.out.Info("removed blobs that no model names", "files", files, "bytes", bytes)
 	}
 }
 

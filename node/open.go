@@ -98,8 +98,8 @@ func (n *Node) openPeers(context.Context) (err error) {
 }
 
 func (n *Node) openConsensus(context.Context) (err error) {
-	layer := n.mux.Raft(peer.RaftConfig{Member: n.mayVote})
-	n.log, err = consensus.Open(consensus.Config{ID: n.cfg.Name, Dir: filepath.Join(n.cfg.Data, "raft"), Transport: layer, Log: n.out})
+	n.raft = n.mux.Raft(peer.RaftConfig{Member: n.mayVote})
+	n.log, err = consensus.Open(consensus.Config{ID: n.cfg.Name, Dir: filepath.Join(n.cfg.Data, "raft"), Transport: n.raft, Log: n.out})
 	if err != nil {
 		return err
 	}
