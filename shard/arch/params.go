@@ -67,7 +67,7 @@ func (r *reader) params() Params {
 	p.FFN = r.count("feed_forward_length", maxFFN, 0)
 	p.Heads = r.count("attention.head_count", maxHeads, 0)
 	p.KVHeads = r.count("attention.head_count_kv", maxHeads, p.Heads)
-	p.HeadDim = r.count("attention.key_length", maxHeadDim, p.Hidden/max(p.Heads, 1))
+	p.HeadDim = r.count("attention.key_length", maxHeadDim, max(1, p.Hidden/p.Heads))
 	p.Context = r.count("context_length", maxContext, 0)
 	// Within its window a sliding attention is a full one.
 	p.Context = min(p.Context, r.count("attention.sliding_window", math.MaxInt32, p.Context))
@@ -92,8 +92,8 @@ func (r *reader) refuse(p Params) {
 		r.fail("a vocabulary of %d tokens; 1 to %d are possible", p.Vocab, maxVocab)
 	case p.Heads%p.KVHeads != 0:
 		r.fail("%d heads are no multiple of %d key-value heads", p.Heads, p.KVHeads)
-	case p.HeadDim < 1 || p.HeadDim > maxHeadDim:
-		r.fail("embedding_length %d over %d heads leaves heads of %d elements", p.Hidden, p.Heads, p.HeadDim)
+	case p.HeadDim > maxHeadDim || !r.has("attention.key_length") && p.HeadDim*p.Heads != p.Hidden:
+		r.fail("an embedding_length of %d does not divide into %d heads of at most %d", p.Hidden, p.Heads, maxHeadDim)
 	case v != p.HeadDim:
 		r.fail("keys of %d and values of %d elements; they must be equal", p.HeadDim, v)
 	case p.RopeDim > p.HeadDim || p.RopeDim%2 != 0:
@@ -145,10 +145,15 @@ func (r *reader) fail(format string, args ...any) {
 	}
 }
 
+func (r *reader) has(key string) bool {
+	_, ok := r.kv.Get(r.arch + "." + key)
+	return ok
+}
+
 // count reads a whole number from 1 to most; def stands for an absent one, 0 means it must be there.
 func (r *reader) count(key string, most, def int) int {
 	full := r.arch + "." + key
-	if _, there := r.kv.Get(full); !there && def > 0 {
+	if !r.has(key) && def > 0 {
 		return def
 	}
 	n, ok := r.kv.Uint(full)
@@ -167,7 +172,7 @@ func (r *reader) count(key string, most, def int) int {
 // must be there.
 func (r *reader) number(key string, low, high, def float64) float64 {
 	full := r.arch + "." + key
-	if _, there := r.kv.Get(full); !there && def >= 0 {
+	if !r.has(key) && def >= 0 {
 		return def
 	}
 	x, ok := r.kv.Float(full)
