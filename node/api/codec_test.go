@@ -1,10 +1,14 @@
 package api
 
 import (
+	"encoding/hex"
 	"errors"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/vmihailenco/msgpack/v5"
 )
 
 // fill sets every field that v reaches to something that is not its zero value.
@@ -97,7 +101,7 @@ func TestUnmarshalRefuses(t *testing.T) {
 
 func TestUnmarshalRefusesMsgpack(t *testing.T) {
 	enc := func(v any) []byte {
-		b, err := Msgpack.Marshal(v)
+		b, err := msgpack.Marshal(v) // the codec itself takes no values without a type
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,6 +127,30 @@ func TestUnmarshalRefusesMsgpack(t *testing.T) {
 		if !errors.As(err, &d) || d.Field != c.field {
 			t.Errorf("%s: got %v, want field %q", c.name, err, c.field)
 		}
+	}
+}
+
+// TestPythonClient decodes what Python's msgpack 1.2.4 makes of
+// {"model": "m", "options": {"temperature": 0.7, "top_p": 1, "max_tokens": 2**20, "seed": 2**64-1, "stop": ["\n", "é"],
+// "logit_bias": {50256: -100, "11": 1.5, "7": 2.0}}, "tokens": [0, 127, 128, 65536], "stream": True, "logprobs": None}:
+// its floats are doubles, and the keys of logit_bias may be those of the OpenAI dialect.
+func TestPythonClient(t *testing.T) {
+	data, err := hex.DecodeString("85a56d6f64656ca16da76f7074696f6e7386ab74656d7065726174757265cb3fe6666666666666a5746f705f7001aa6d61785f746f6b656e73ce00100000" +
+		"a473656564cfffffffffffffffffa473746f7092a10aa2c3a9aa6c6f6769745f6269617383cdc450d09ca23131cb3ff8000000000000a137cb4000000000000000" +
+		"a6746f6b656e7394007fcc80ce00010000a673747265616dc3a86c6f6770726f6273c0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got GenerateRequest
+	if err := Msgpack.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := GenerateRequest{Model: "m", Tokens: []int32{0, 127, 128, 65536}, Stream: true, Options: Options{
+		Temperature: new(float32(0.7)), TopP: new(float32(1)), MaxTokens: 1 << 20, Seed: new(uint64(math.MaxUint64)),
+		Stop: []string{"\n", "é"}, LogitBias: map[int32]float32{50256: -100, 11: 1.5, 7: 2},
+	}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 

@@ -354,6 +354,14 @@ func rawStage(t *testing.T, m *Mux, node, addr string) *Conn {
 	return c
 }
 
+type newerHello struct {
+	Min  int    `msgpack:"min"`
+	Max  int    `msgpack:"max"`
+	From string `msgpack:"from"`
+	To   string `msgpack:"to"`
+	More int    `msgpack:"more"`
+}
+
 // TestHostileMember is a node with a certificate that does not keep to the protocol.
 func TestHostileMember(t *testing.T) {
 	good := hello{Min: 1, Max: 1, From: "n2", To: "n1"}
@@ -369,7 +377,7 @@ func TestHostileMember(t *testing.T) {
 		{"means another node", hello{Min: 1, Max: 1, From: "n2", To: "n3"}, nil},
 		{"a version to come", hello{Min: 2, Max: 3, From: "n2", To: "n1"}, nil},
 		{"versions upside down", hello{Min: 1, Max: 0, From: "n2", To: "n1"}, nil},
-		{"unknown fields", map[string]any{"min": 1, "max": 1, "from": "n2", "to": "n1", "more": 1}, nil},
+		{"unknown fields", newerHello{Min: 1, Max: 1, From: "n2", To: "n1", More: 1}, nil},
 		{"no msgpack", nil, []byte("\x05\x00\x00\x00hello")},
 		{"a hello of 2 GiB", nil, []byte("\xff\xff\xff\x7f")},
 		{"nothing at all", nil, nil},

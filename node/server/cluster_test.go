@@ -72,8 +72,10 @@ func addAndRemove(ctx context.Context, t *testing.T, g *rig, c *api.Client) {
 	if err != nil || added.Name != m.Name || len(added.Replicas) != 1 {
 		t.Fatalf("%+v %v", added, err)
 	}
-	if !reflect.DeepEqual(g.cl.models[m.Name], m) {
-		t.Errorf("the manifest arrived as %+v", g.cl.models[m.Name])
+	arrived := g.cl.models[m.Name]
+	arrived.Created = arrived.Created.UTC() // the zone does not travel
+	if !reflect.DeepEqual(arrived, m) {
+		t.Errorf("the manifest arrived as %+v", arrived)
 	}
 	if _, err = c.AddModel(ctx, m); apiError(err).Code != "exists" {
 		t.Errorf("added twice: %v", err)

@@ -1,21 +1,25 @@
 // Package wire encodes and decodes MessagePack between peers and with clients.
 //
-// The decoder trusts nothing. Unmarshal first walks the bytes without allocating (Check): nesting, the
-// number of elements, and every length against the bytes that are left. Only then is memory taken, and never
-// more than a fixed multiple of the input. Values go into typed Go values; unknown and repeated fields,
-// numbers that do not fit and bytes after the value are refused with the path of the field. No input makes
-// it panic, recurse deep or allocate much (see FuzzUnmarshal).
+// Coding is done by github.com/vmihailenco/msgpack, which is fast and complete but must not meet bytes from outside: in
+// v5.4.1 five bytes ask for gigabytes, deep nesting overflows the stack, 2^32+5 becomes 5 in an int32 and -1 becomes
+// 2^64-1 in a uint64, nil for a time panics, and the doubles that every Python client sends are refused for a float32. So
+// Unmarshal goes over the bytes twice before the library does:
 //
-// It is a codec of its own because the usual one, vmihailenco/msgpack v5.4.1, needs the walk in front of it
-// anyway (5 bytes make it ask for gigabytes), and behind the walk still cuts 2^32+5 to 5 in an int32 field, wraps
-// -1 to 2^64-1 in a uint64 field, and refuses the float64 that every Python client sends for a float32 field.
+//   - Check knows no types and allocates nothing: nesting, the number of elements, and every length against the bytes
+//     that are left.
+//   - A walk of bytes and Go type side by side refuses unknown and repeated fields and keys, wrong types, numbers out of
+//     range, strings that are not UTF-8, and what would take more memory than a fixed multiple of the input, with the path
+//     of the field. It rewrites doubles for float32 fields, and decimal strings for the integer keys of a map.
 //
-// Mapping: structs are maps keyed by field name, taken from the tag `msgpack:"name,omitempty"`, else from
-// `json:"name,omitempty"`, else the Go name; "-" leaves a field out; embedded structs are flattened. Slices and
-// arrays are arrays, []byte is bin, string is str (valid UTF-8), time.Time is the timestamp extension; maps have
-// string or integer keys and are written in key order. Into an `any` go nil, bool, int64, uint64 (only above the
-// int64 range), float64, string, []byte, []any, map[string]any and time.Time. Nil leaves the zero value.
-// Specification: github.com/msgpack/msgpack, spec.md.
+// No input makes Unmarshal panic, recurse deep or allocate much (see FuzzUnmarshal). Marshal sends its output along the same
+// walk, which sorts maps and replaces invalid UTF-8: what leaves is what the other side takes.
+//
+// Only typed values are taken: no interfaces, no embedded fields, no types that contain themselves or code themselves,
+// at most 64 fields. Structs are maps keyed by field name, taken from the tag `msgpack:"name,omitempty"`, else from
+// `json:"name,omitempty"`, else the Go name; "-" leaves a field out. Slices and arrays are arrays, []byte is bin, string is
+// str (bin is read too), integers take their shortest form, time.Time is the timestamp extension (read into the local
+// zone); maps have string or integer keys. Nil leaves the zero value, except for a time. Specification:
+// github.com/msgpack/msgpack, spec.md.
 package wire
 
 import "errors"
@@ -56,15 +60,4 @@ func (l Limits) orPeer() Limits {
 	}
 	l.Depth = min(l.Depth, maxDepth)
 	return l
-}
-
-// Marshaler is a type with an encoding of its own. MarshalMsgpack returns exactly one MessagePack value.
-type Marshaler interface {
-	MarshalMsgpack() ([]byte, error)
-}
-
-// Unmarshaler is a type with a decoding of its own. UnmarshalMsgpack gets exactly one MessagePack value, already
-// checked against the limits, and must not keep it.
-type Unmarshaler interface {
-	UnmarshalMsgpack(b []byte) error
 }
