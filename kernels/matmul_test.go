@@ -255,3 +255,76 @@ func ExampleMatMul() {
 	fmt.Println(y)
 	// Output: [34]
 }
+
+// TestMatMulSeveral multiplies matrices of all types with the same activations at once.
+func TestMatMulSeveral(t *testing.T) {
+	eachImpl(t, func(t *testing.T) {
+		w := NewWorkers(2)
+		defer w.Close()
+		rng := rand.New(rand.NewPCG(4, 4))
+		const rows, cols = 11, 512
+		x := randomActs(rng, rows*cols)
+		var ms []*Matrix
+		var y, want [][]float32
+		for i, typ := range allTypes {
+			m, _ := randomMatrix(t, rng, typ, 100+7*i, cols)
+			ms = append(ms, m)
+			want = append(want, multiply(w, x, rows, m))
+			y = append(y, make([]float32, rows*m.Rows))
+		}
+		var a Acts
+		a.Quantize(w, x, rows, cols)
+		MatMul(w, y, &a, ms...)
+		for i := range y {
+			if k := differ(y[i], want[i]); k >= 0 {
+				t.Errorf("%s: element %d is %v, want %v", ms[i].Type, k, y[i][k], want[i][k])
+			}
+		}
+	})
+}
+
+// TestMatMulOddColumns: float weights need no whole blocks.
+func TestMatMulOddColumns(t *testing.T) {
+	eachImpl(t, func(t *testing.T) {
+		for cols := 1; cols < 9; cols++ {
+			rng := rand.New(rand.NewPCG(4, uint64(cols)))
+			m, plain := randomMatrix(t, rng, F32, 3, cols)
+			x := randomActs(rng, 2*cols)
+			y := multiply(NewWorkers(1), x, 2, m)
+			for i, v := range y {
+				var want float32
+				for k := range cols {
+					want = fma32(plain[i%3*cols+k], x[i/3*cols+k], want)
+				}
+				if v != want {
+					t.Fatalf("%d columns, element %d: %v, want %v", cols, i, v, want)
+				}
+			}
+		}
+	})
+}
+
+// TestMatMulMisfit: shapes that do not fit are the caller's mistake.
+func TestMatMulMisfit(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 5))
+	m, _ := randomMatrix(t, rng, Q8_0, 4, 64)
+	w := NewWorkers(1)
+	var a Acts
+	for name, f := range map[string]func(){
+		"too few activations": func() { a.Quantize(w, make([]float32, 63), 1, 64) },
+		"other columns":       func() { a.Quantize(w, make([]float32, 32), 1, 32); MatMul(w, [][]float32{make([]float32, 4)}, &a, m) },
+		"result too short":    func() { a.Quantize(w, make([]float32, 64), 1, 64); MatMul(w, [][]float32{make([]float32, 3)}, &a, m) },
+		"no result":           func() { a.Quantize(w, make([]float32, 64), 1, 64); MatMul(w, nil, &a, m) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			f()
+		})
+	}
+	a.Quantize(w, nil, 0, 64)
+	MatMul(w, [][]float32{nil}, &a, m) // no rows, no work
+}

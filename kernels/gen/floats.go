@@ -17,7 +17,7 @@ func tileRow(m, k int) string {
 
 // floatLoop emits a kernel for float weights: fma(k) multiplies column k past the present one of all
 // rows of panel and tile. Columns are walked in order, four and then one at a time.
-func floatLoop(a *Asm, t, size int, fma func(k int)) {
+func floatLoop(a *Asm, t, size int, fetch bool, fma func(k int)) {
 	for _, p := range [][2]string{{"w", "SI"}, {"x", "R8"}, {"step", "R9"}, {"y", "DI"}, {"stride", "R10"},
 		{"cols", "CX"}} {
 		a.Load(p[0], p[1])
@@ -36,6 +36,9 @@ func floatLoop(a *Asm, t, size int, fma func(k int)) {
 	a.I("SUBQ $4, CX")
 	a.I("JLT rest")
 	a.L("four")
+	if fetch {
+		prefetch(a, 4*16*size)
+	}
 	for k := range 4 {
 		fma(k)
 	}
@@ -70,7 +73,7 @@ func avx2Float(a *Asm, typ string, t int) string {
 		a.I("VXORPS Y%d, Y%d, Y%d", r, r, r)
 	}
 	size := floatSize(typ)
-	floatLoop(a, t, size, func(k int) {
+	floatLoop(a, t, size, true, func(k int) {
 		for h := range 2 {
 			at := 16*size*k + 8*size*h
 			switch typ {
@@ -108,7 +111,7 @@ func avx512Float(a *Asm, typ string, t int) string {
 		a.I("VPXORD Z%d, Z%d, Z%d", r, r, r)
 	}
 	size := floatSize(typ)
-	floatLoop(a, t, size, func(k int) {
+	floatLoop(a, t, size, false, func(k int) {
 		at := 16 * size * k
 		switch typ {
 		case "F32":
