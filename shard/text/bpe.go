@@ -37,7 +37,7 @@ func newBPE(v *vocab) (*bpe, error) {
 }
 
 // rank implements ranker by the file's list of merges.
-func (m *bpe) rank(_ string, a, b symbol) (uint32, int32) { return m.pairs.find(a.id, b.id) }
+func (m *bpe) rank(_ string, a, b symbol) pair { return m.pairs.find(a.id, b.id) }
 
 // encode appends the tokens of text that holds no special tokens.
 func (m *bpe) encode(dst []int32, text string, scratch *merger) []int32 {
@@ -95,16 +95,15 @@ func (m *bpe) merge(dst []int32, word string, scratch *merger) []int32 {
 }
 
 // pairTable maps a pair of tokens to the rank of their merge and its result: a hash table with open
-// addressing, at most half full. An empty slot has result -1.
+// addressing, at most half full. An empty slot has id -1.
 type pairTable struct {
 	slots []pairSlot
 	shift uint
 }
 
 type pairSlot struct {
-	pair   uint64
-	rank   uint32
-	result int32
+	key uint64 // both ids
+	pair
 }
 
 // fill takes the merges of the vocabulary; one that names tokens which are not there can never be done.
@@ -116,7 +115,7 @@ func (t *pairTable) fill(v *vocab) {
 	t.slots = make([]pairSlot, 1<<bits)
 	t.shift = 64 - bits
 	for i := range t.slots {
-		t.slots[i].result = -1
+		t.slots[i].id = -1
 	}
 	byText := make(map[string]int32, len(v.texts))
 	for id, text := range v.texts {
@@ -137,38 +136,35 @@ func (t *pairTable) fill(v *vocab) {
 		right, ok2 := byText[b]
 		result, ok3 := byText[string(joined)]
 		if ok1 && ok2 && ok3 {
-			t.add(left, right, uint32(rank), result)
+			t.add(left, right, pair{uint32(rank), result})
 		}
 	}
 	v.merges = nil
 }
 
-func (t *pairTable) slot(pair uint64) uint64 { return pair * 0x9e3779b97f4a7c15 >> t.shift }
-
-// add puts a merge in; of several for one pair the first counts.
-func (t *pairTable) add(a, b int32, rank uint32, result int32) {
-	pair := uint64(uint32(a))<<32 | uint64(uint32(b))
-	for i := t.slot(pair); ; i = (i + 1) % uint64(len(t.slots)) {
-		s := &t.slots[i]
-		if s.result >= 0 && s.pair == pair {
-			return
-		}
-		if s.result < 0 {
-			*s = pairSlot{pair, rank, result}
-			return
-		}
-	}
+// slot begins the search for a key (Fibonacci hashing).
+func (t *pairTable) slot(a, b int32) (key, slot uint64) {
+	key = uint64(uint32(a))<<32 | uint64(uint32(b))
+	return key, key * 0x9e3779b97f4a7c15 >> t.shift
 }
 
-func (t *pairTable) find(a, b int32) (uint32, int32) {
-	pair := uint64(uint32(a))<<32 | uint64(uint32(b))
-	for i := t.slot(pair); ; i = (i + 1) % uint64(len(t.slots)) {
-		s := &t.slots[i]
-		if s.result < 0 {
-			return noRank, -1
-		}
-		if s.pair == pair {
-			return s.rank, s.result
+// add puts a merge in; of several for one pair the first counts.
+func (t *pairTable) add(a, b int32, p pair) {
+	key, i := t.slot(a, b)
+	for ; t.slots[i].id >= 0; i = (i + 1) % uint64(len(t.slots)) {
+		if t.slots[i].key == key {
+			return
 		}
 	}
+	t.slots[i] = pairSlot{key, p}
+}
+
+func (t *pairTable) find(a, b int32) pair {
+	key, i := t.slot(a, b)
+	for ; t.slots[i].id >= 0; i = (i + 1) % uint64(len(t.slots)) {
+		if t.slots[i].key == key {
+			return t.slots[i].pair
+		}
+	}
+	return pair{noRank, -1}
 }

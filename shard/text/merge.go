@@ -15,9 +15,15 @@ type symbol struct {
 	start, end int32
 }
 
-// ranker says what joining two neighbours of a word gives and how early it is done.
+// pair is what joining two neighbours gives, and how early it is done.
+type pair struct {
+	rank uint32
+	id   int32
+}
+
+// ranker gives the pair that two neighbours of a word make; its rank is noRank if they cannot be joined.
 type ranker interface {
-	rank(word string, a, b symbol) (rank uint32, id int32)
+	rank(word string, a, b symbol) pair
 }
 
 // merger joins the symbols of words. It keeps its scratch between words.
@@ -25,8 +31,8 @@ type merger struct {
 	ranker ranker
 	word   string
 	syms   []symbol
-	ranks  []uint32 // of each symbol with its right neighbour
-	next   []int32  // long words: the neighbours of each symbol
+	pairs  []pair  // of each symbol with its right neighbour
+	next   []int32 // long words: the neighbours of each symbol
 	prev   []int32
 	heap   []uint64 // long words: rank and index of pairs
 }
@@ -37,9 +43,9 @@ const manySymbols = 48
 // run joins what can be joined in m.syms, which hold the symbols of word.
 func (m *merger) run(word string) {
 	m.word = word
-	m.ranks = m.ranks[:0]
+	m.pairs = m.pairs[:0]
 	for i := range m.syms {
-		m.ranks = append(m.ranks, m.rankAt(i, i+1))
+		m.pairs = append(m.pairs, m.pairAt(i, i+1))
 	}
 	if len(m.syms) > manySymbols {
 		m.runLong()
@@ -47,9 +53,9 @@ func (m *merger) run(word string) {
 	}
 	for len(m.syms) > 1 {
 		best, at := uint32(noRank), 0
-		for i, r := range m.ranks {
-			if r < best {
-				best, at = r, i
+		for i, p := range m.pairs {
+			if p.rank < best {
+				best, at = p.rank, i
 			}
 		}
 		if best == noRank {
@@ -57,26 +63,24 @@ func (m *merger) run(word string) {
 		}
 		m.join(at, at+1)
 		m.syms = append(m.syms[:at+1], m.syms[at+2:]...)
-		m.ranks = append(m.ranks[:at+1], m.ranks[at+2:]...)
-		m.ranks[at] = m.rankAt(at, at+1)
+		m.pairs = append(m.pairs[:at+1], m.pairs[at+2:]...)
+		m.pairs[at] = m.pairAt(at, at+1)
 		if at > 0 {
-			m.ranks[at-1] = m.rankAt(at-1, at)
+			m.pairs[at-1] = m.pairAt(at-1, at)
 		}
 	}
 }
 
-func (m *merger) rankAt(i, j int) uint32 {
+func (m *merger) pairAt(i, j int) pair {
 	if j >= len(m.syms) {
-		return noRank
+		return pair{noRank, -1}
 	}
-	rank, _ := m.ranker.rank(m.word, m.syms[i], m.syms[j])
-	return rank
+	return m.ranker.rank(m.word, m.syms[i], m.syms[j])
 }
 
 // join makes symbol i the union of i and its right neighbour j.
 func (m *merger) join(i, j int) {
-	_, id := m.ranker.rank(m.word, m.syms[i], m.syms[j])
-	m.syms[i] = symbol{id, m.syms[i].start, m.syms[j].end}
+	m.syms[i] = symbol{m.pairs[i].id, m.syms[i].start, m.syms[j].end}
 }
 
 // runLong does the same with linked symbols and a heap of pairs. A pair in the heap is stale if its
@@ -91,20 +95,20 @@ func (m *merger) runLong() {
 	for len(m.heap) > 0 {
 		top := m.pop()
 		i := int(uint32(top))
-		if m.ranks[i] != uint32(top>>32) {
+		if m.pairs[i].rank != uint32(top>>32) {
 			continue
 		}
 		j := int(m.next[i])
 		m.join(i, j)
-		m.ranks[j] = noRank
+		m.pairs[j].rank = noRank
 		m.next[i] = m.next[j]
 		if k := int(m.next[i]); k < n {
 			m.prev[k] = int32(i)
 		}
-		m.ranks[i] = m.rankAt(i, int(m.next[i]))
+		m.pairs[i] = m.pairAt(i, int(m.next[i]))
 		m.push(i)
 		if h := int(m.prev[i]); h >= 0 {
-			m.ranks[h] = m.rankAt(h, i)
+			m.pairs[h] = m.pairAt(h, i)
 			m.push(h)
 		}
 	}
@@ -118,10 +122,10 @@ func (m *merger) runLong() {
 
 // push puts the pair that begins at symbol i into the heap.
 func (m *merger) push(i int) {
-	if m.ranks[i] == noRank {
+	if m.pairs[i].rank == noRank {
 		return
 	}
-	h := append(m.heap, uint64(m.ranks[i])<<32|uint64(i))
+	h := append(m.heap, uint64(m.pairs[i].rank)<<32|uint64(i))
 	for c := len(h) - 1; c > 0; {
 		p := (c - 1) / 2
 		if h[p] <= h[c] {

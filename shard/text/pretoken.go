@@ -85,12 +85,24 @@ type classes [1 << 16]class
 
 func newClasses(f family) *classes {
 	var c classes
-	for r := range c {
-		c[r] = classOf(rune(r), f)
+	fill := func(table *unicode.RangeTable, class class) {
+		for _, r := range table.R16 {
+			for x := int(r.Lo); x <= int(r.Hi); x += int(r.Stride) {
+				c[x] = class
+			}
+		}
 	}
+	if f.marks {
+		fill(unicode.M, mark)
+	}
+	fill(unicode.L, letter)
+	fill(unicode.N, number)
+	fill(unicode.White_Space, space)
+	c['\r'], c['\n'] = newline, newline
 	return &c
 }
 
+// classOf is the class of any character.
 func classOf(r rune, f family) class {
 	switch {
 	case r == '\r' || r == '\n':

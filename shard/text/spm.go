@@ -66,12 +66,12 @@ func (m *spm) noteBefore(text string) {
 }
 
 // rank implements ranker by the scores.
-func (m *spm) rank(word string, a, b symbol) (uint32, int32) {
+func (m *spm) rank(word string, a, b symbol) pair {
 	id, ok := m.byText[word[a.start:b.end]]
 	if !ok {
-		return noRank, -1
+		return pair{noRank, -1}
 	}
-	return m.ranks[id], id
+	return pair{m.ranks[id], id}
 }
 
 // encode appends the tokens of text that holds no special tokens. first is true where a space is put
