@@ -199,7 +199,7 @@ func (r *reader) entry(name string) entry {
 func (r *reader) bytes(t Tensor, count uint64) uint64 {
 	if !t.Type.Valid() {
 		r.fail(ErrUnsupported, "type %d; supported are %s: requantise the model to one of them",
-			uint32(t.Type), SupportedTypes())
+			uint32(t.Type), supportedTypes())
 		return 0
 	}
 	block := uint64(t.Type.Block())
@@ -268,8 +268,8 @@ func (f *File) alignment() (uint64, error) {
 	return a, nil
 }
 
-// SupportedTypes lists the tensor types that can be read, for error messages.
-func SupportedTypes() string {
+// supportedTypes lists the tensor types that can be read, for error messages.
+func supportedTypes() string {
 	s := ""
 	for t := kernels.Type(0); t < 64; t++ {
 		if t.Valid() {

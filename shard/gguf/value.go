@@ -61,9 +61,6 @@ type Value struct {
 	raw  []byte    // payload; of a string or array without its length and type
 }
 
-// Elem returns the element type and the number of elements of an array.
-func (v Value) Elem() (ValueType, int) { return v.elem, v.n }
-
 // Pair is a key and its value.
 type Pair struct {
 	Key   string
