@@ -19,30 +19,30 @@ func quantizeAVX512(x []float32, q []int8, f []float32, n, h []int32, rows int) 
 }
 
 func panelAVX2(t Type, w []byte, a *tile, y []float32, stride int) {
-	if k := avx2Quant(t, a.rows); k != nil {
+	if k := avx2Quant[t][a.rows-1]; k != nil {
 		callQuant(k, formOf(t), w, a, y, stride, a.cols/formOf(t).block)
 		return
 	}
-	callFloat(avx2Float(t, a.rows), w, a, y, stride)
+	callFloat(avx2Float[t][a.rows-1], w, a, y, stride)
 }
 
 func panelAVX512(t Type, w []byte, a *tile, y []float32, stride int) {
-	if k := avx512Quant(t, a.rows); k != nil {
+	if k := avx512Quant[t][a.rows-1]; k != nil {
 		callQuant(k, formOf(t), w, a, y, stride, a.cols/formOf(t).block)
 		return
 	}
-	callFloat(avx512Float(t, a.rows), w, a, y, stride)
+	callFloat(avx512Float[t][a.rows-1], w, a, y, stride)
 }
 
 func widenAVX2(t Type, dst, w []byte) {
 	f := formOf(t)
 	n := len(w) / f.panelBlock()
 	_ = dst[n*f.subs()*wideBlock-1]
-	avx2Widen(t)(&w[0], &dst[0], n)
+	avx2Widen[t](&w[0], &dst[0], n)
 }
 
 func widePanelAVX2(t Type, w []byte, a *tile, y []float32, stride int) {
-	callQuant(avx2Wide(t, a.rows), formOf(t), w, a, y, stride, a.cols/32)
+	callQuant(avx2Wide[t][a.rows-1], formOf(t), w, a, y, stride, a.cols/32)
 }
 
 // callQuant calls a kernel for quantised weights. That w and a hold what it reads is known from their

@@ -1034,349 +1034,62 @@ func mulWideQ6Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride
 //go:noescape
 func mulWideQ6Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
-// avx2Wide returns the kernel for a type and a number of rows from 1 to 4.
-func avx2Wide(t Type, rows int) func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int) {
-	switch t {
-	case Q4_0:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulWideQ40x1AVX2,
-			mulWideQ40x2AVX2,
-			mulWideQ40x3AVX2,
-			mulWideQ40x4AVX2,
-		}[rows-1]
-	case Q4_1:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulWideQ41x1AVX2,
-			mulWideQ41x2AVX2,
-			mulWideQ41x3AVX2,
-			mulWideQ41x4AVX2,
-		}[rows-1]
-	case Q5_0:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulWideQ50x1AVX2,
-			mulWideQ50x2AVX2,
-			mulWideQ50x3AVX2,
-			mulWideQ50x4AVX2,
-		}[rows-1]
-	case Q5_1:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulWideQ51x1AVX2,
-			mulWideQ51x2AVX2,
-			mulWideQ51x3AVX2,
-			mulWideQ51x4AVX2,
-		}[rows-1]
-	case Q4_K:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulWideQ41x1AVX2,
-			mulWideQ41x2AVX2,
-			mulWideQ41x3AVX2,
-			mulWideQ41x4AVX2,
-		}[rows-1]
-	case Q5_K:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulWideQ51x1AVX2,
-			mulWideQ51x2AVX2,
-			mulWideQ51x3AVX2,
-			mulWideQ51x4AVX2,
-		}[rows-1]
-	case Q6_K:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulWideQ6Kx1AVX2,
-			mulWideQ6Kx2AVX2,
-			mulWideQ6Kx3AVX2,
-			mulWideQ6Kx4AVX2,
-		}[rows-1]
-	}
-	return nil
+// avx2Wide holds the kernels of each type for 1 to 4 rows. It is never changed.
+var avx2Wide = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+	Q4_0: {mulWideQ40x1AVX2, mulWideQ40x2AVX2, mulWideQ40x3AVX2, mulWideQ40x4AVX2},
+	Q4_1: {mulWideQ41x1AVX2, mulWideQ41x2AVX2, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
+	Q5_0: {mulWideQ50x1AVX2, mulWideQ50x2AVX2, mulWideQ50x3AVX2, mulWideQ50x4AVX2},
+	Q5_1: {mulWideQ51x1AVX2, mulWideQ51x2AVX2, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
+	Q4_K: {mulWideQ41x1AVX2, mulWideQ41x2AVX2, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
+	Q5_K: {mulWideQ51x1AVX2, mulWideQ51x2AVX2, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
+	Q6_K: {mulWideQ6Kx1AVX2, mulWideQ6Kx2AVX2, mulWideQ6Kx3AVX2, mulWideQ6Kx4AVX2},
 }
 
-// avx2Widen returns what unpacks a panel of a type.
-func avx2Widen(t Type) func(w *byte, out *byte, blocks int) {
-	switch t {
-	case Q4_0:
-		return widenQ40AVX2
-	case Q4_1:
-		return widenQ41AVX2
-	case Q5_0:
-		return widenQ50AVX2
-	case Q5_1:
-		return widenQ51AVX2
-	case Q4_K:
-		return widenQ4KAVX2
-	case Q5_K:
-		return widenQ5KAVX2
-	case Q6_K:
-		return widenQ6KAVX2
-	}
-	return nil
+// avx2Widen holds what unpacks a panel of each type. It is never changed.
+var avx2Widen = [len(forms)]func(w *byte, out *byte, blocks int){
+	Q4_0: widenQ40AVX2,
+	Q4_1: widenQ41AVX2,
+	Q5_0: widenQ50AVX2,
+	Q5_1: widenQ51AVX2,
+	Q4_K: widenQ4KAVX2,
+	Q5_K: widenQ5KAVX2,
+	Q6_K: widenQ6KAVX2,
 }
 
-// avx2Quant returns the kernel for a type and a number of rows from 1 to 4.
-func avx2Quant(t Type, rows int) func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int) {
-	switch t {
-	case Q8_0:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ80x1AVX2,
-			mulQ80x2AVX2,
-			mulQ80x3AVX2,
-			mulQ80x4AVX2,
-		}[rows-1]
-	case Q4_0:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ40x1AVX2,
-			mulQ40x2AVX2,
-			mulQ40x3AVX2,
-			mulQ40x4AVX2,
-		}[rows-1]
-	case Q4_1:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ41x1AVX2,
-			mulQ41x2AVX2,
-			mulQ41x3AVX2,
-			mulQ41x4AVX2,
-		}[rows-1]
-	case Q5_0:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ50x1AVX2,
-			mulQ50x2AVX2,
-			mulQ50x3AVX2,
-			mulQ50x4AVX2,
-		}[rows-1]
-	case Q5_1:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ51x1AVX2,
-			mulQ51x2AVX2,
-			mulQ51x3AVX2,
-			mulQ51x4AVX2,
-		}[rows-1]
-	case Q4_K:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ4Kx1AVX2,
-			mulQ4Kx2AVX2,
-			mulQ4Kx3AVX2,
-			mulQ4Kx4AVX2,
-		}[rows-1]
-	case Q5_K:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ5Kx1AVX2,
-			mulQ5Kx2AVX2,
-			mulQ5Kx3AVX2,
-			mulQ5Kx4AVX2,
-		}[rows-1]
-	case Q6_K:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ6Kx1AVX2,
-			mulQ6Kx2AVX2,
-			mulQ6Kx3AVX2,
-			mulQ6Kx4AVX2,
-		}[rows-1]
-	}
-	return nil
+// avx2Quant holds the kernels of each type for 1 to 4 rows. It is never changed.
+var avx2Quant = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+	Q8_0: {mulQ80x1AVX2, mulQ80x2AVX2, mulQ80x3AVX2, mulQ80x4AVX2},
+	Q4_0: {mulQ40x1AVX2, mulQ40x2AVX2, mulQ40x3AVX2, mulQ40x4AVX2},
+	Q4_1: {mulQ41x1AVX2, mulQ41x2AVX2, mulQ41x3AVX2, mulQ41x4AVX2},
+	Q5_0: {mulQ50x1AVX2, mulQ50x2AVX2, mulQ50x3AVX2, mulQ50x4AVX2},
+	Q5_1: {mulQ51x1AVX2, mulQ51x2AVX2, mulQ51x3AVX2, mulQ51x4AVX2},
+	Q4_K: {mulQ4Kx1AVX2, mulQ4Kx2AVX2, mulQ4Kx3AVX2, mulQ4Kx4AVX2},
+	Q5_K: {mulQ5Kx1AVX2, mulQ5Kx2AVX2, mulQ5Kx3AVX2, mulQ5Kx4AVX2},
+	Q6_K: {mulQ6Kx1AVX2, mulQ6Kx2AVX2, mulQ6Kx3AVX2, mulQ6Kx4AVX2},
 }
 
-// avx2Float returns the kernel for a type and a number of rows from 1 to 4.
-func avx2Float(t Type, rows int) func(w *byte, x *float32, step int, y *float32, stride int, cols int) {
-	switch t {
-	case F32:
-		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
-			mulF32x1AVX2,
-			mulF32x2AVX2,
-			mulF32x3AVX2,
-			mulF32x4AVX2,
-		}[rows-1]
-	case F16:
-		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
-			mulF16x1AVX2,
-			mulF16x2AVX2,
-			mulF16x3AVX2,
-			mulF16x4AVX2,
-		}[rows-1]
-	case BF16:
-		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
-			mulBF16x1AVX2,
-			mulBF16x2AVX2,
-			mulBF16x3AVX2,
-			mulBF16x4AVX2,
-		}[rows-1]
-	}
-	return nil
+// avx2Float holds the kernels of each type for 1 to 4 rows. It is never changed.
+var avx2Float = [len(forms)][4]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
+	F32:  {mulF32x1AVX2, mulF32x2AVX2, mulF32x3AVX2, mulF32x4AVX2},
+	F16:  {mulF16x1AVX2, mulF16x2AVX2, mulF16x3AVX2, mulF16x4AVX2},
+	BF16: {mulBF16x1AVX2, mulBF16x2AVX2, mulBF16x3AVX2, mulBF16x4AVX2},
 }
 
-// avx512Quant returns the kernel for a type and a number of rows from 1 to 12.
-func avx512Quant(t Type, rows int) func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int) {
-	switch t {
-	case Q8_0:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ80x1AVX512,
-			mulQ80x2AVX512,
-			mulQ80x3AVX512,
-			mulQ80x4AVX512,
-			mulQ80x5AVX512,
-			mulQ80x6AVX512,
-			mulQ80x7AVX512,
-			mulQ80x8AVX512,
-			mulQ80x9AVX512,
-			mulQ80x10AVX512,
-			mulQ80x11AVX512,
-			mulQ80x12AVX512,
-		}[rows-1]
-	case Q4_0:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ40x1AVX512,
-			mulQ40x2AVX512,
-			mulQ40x3AVX512,
-			mulQ40x4AVX512,
-			mulQ40x5AVX512,
-			mulQ40x6AVX512,
-			mulQ40x7AVX512,
-			mulQ40x8AVX512,
-			mulQ40x9AVX512,
-			mulQ40x10AVX512,
-			mulQ40x11AVX512,
-			mulQ40x12AVX512,
-		}[rows-1]
-	case Q4_1:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ41x1AVX512,
-			mulQ41x2AVX512,
-			mulQ41x3AVX512,
-			mulQ41x4AVX512,
-			mulQ41x5AVX512,
-			mulQ41x6AVX512,
-			mulQ41x7AVX512,
-			mulQ41x8AVX512,
-			mulQ41x9AVX512,
-			mulQ41x10AVX512,
-			mulQ41x11AVX512,
-			mulQ41x12AVX512,
-		}[rows-1]
-	case Q5_0:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ50x1AVX512,
-			mulQ50x2AVX512,
-			mulQ50x3AVX512,
-			mulQ50x4AVX512,
-			mulQ50x5AVX512,
-			mulQ50x6AVX512,
-			mulQ50x7AVX512,
-			mulQ50x8AVX512,
-			mulQ50x9AVX512,
-			mulQ50x10AVX512,
-			mulQ50x11AVX512,
-			mulQ50x12AVX512,
-		}[rows-1]
-	case Q5_1:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ51x1AVX512,
-			mulQ51x2AVX512,
-			mulQ51x3AVX512,
-			mulQ51x4AVX512,
-			mulQ51x5AVX512,
-			mulQ51x6AVX512,
-			mulQ51x7AVX512,
-			mulQ51x8AVX512,
-			mulQ51x9AVX512,
-			mulQ51x10AVX512,
-			mulQ51x11AVX512,
-			mulQ51x12AVX512,
-		}[rows-1]
-	case Q4_K:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ4Kx1AVX512,
-			mulQ4Kx2AVX512,
-			mulQ4Kx3AVX512,
-			mulQ4Kx4AVX512,
-			mulQ4Kx5AVX512,
-			mulQ4Kx6AVX512,
-			mulQ4Kx7AVX512,
-			mulQ4Kx8AVX512,
-			mulQ4Kx9AVX512,
-			mulQ4Kx10AVX512,
-			mulQ4Kx11AVX512,
-			mulQ4Kx12AVX512,
-		}[rows-1]
-	case Q5_K:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ5Kx1AVX512,
-			mulQ5Kx2AVX512,
-			mulQ5Kx3AVX512,
-			mulQ5Kx4AVX512,
-			mulQ5Kx5AVX512,
-			mulQ5Kx6AVX512,
-			mulQ5Kx7AVX512,
-			mulQ5Kx8AVX512,
-			mulQ5Kx9AVX512,
-			mulQ5Kx10AVX512,
-			mulQ5Kx11AVX512,
-			mulQ5Kx12AVX512,
-		}[rows-1]
-	case Q6_K:
-		return [...]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-			mulQ6Kx1AVX512,
-			mulQ6Kx2AVX512,
-			mulQ6Kx3AVX512,
-			mulQ6Kx4AVX512,
-			mulQ6Kx5AVX512,
-			mulQ6Kx6AVX512,
-			mulQ6Kx7AVX512,
-			mulQ6Kx8AVX512,
-			mulQ6Kx9AVX512,
-			mulQ6Kx10AVX512,
-			mulQ6Kx11AVX512,
-			mulQ6Kx12AVX512,
-		}[rows-1]
-	}
-	return nil
+// avx512Quant holds the kernels of each type for 1 to 12 rows. It is never changed.
+var avx512Quant = [len(forms)][12]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+	Q8_0: {mulQ80x1AVX512, mulQ80x2AVX512, mulQ80x3AVX512, mulQ80x4AVX512, mulQ80x5AVX512, mulQ80x6AVX512, mulQ80x7AVX512, mulQ80x8AVX512, mulQ80x9AVX512, mulQ80x10AVX512, mulQ80x11AVX512, mulQ80x12AVX512},
+	Q4_0: {mulQ40x1AVX512, mulQ40x2AVX512, mulQ40x3AVX512, mulQ40x4AVX512, mulQ40x5AVX512, mulQ40x6AVX512, mulQ40x7AVX512, mulQ40x8AVX512, mulQ40x9AVX512, mulQ40x10AVX512, mulQ40x11AVX512, mulQ40x12AVX512},
+	Q4_1: {mulQ41x1AVX512, mulQ41x2AVX512, mulQ41x3AVX512, mulQ41x4AVX512, mulQ41x5AVX512, mulQ41x6AVX512, mulQ41x7AVX512, mulQ41x8AVX512, mulQ41x9AVX512, mulQ41x10AVX512, mulQ41x11AVX512, mulQ41x12AVX512},
+	Q5_0: {mulQ50x1AVX512, mulQ50x2AVX512, mulQ50x3AVX512, mulQ50x4AVX512, mulQ50x5AVX512, mulQ50x6AVX512, mulQ50x7AVX512, mulQ50x8AVX512, mulQ50x9AVX512, mulQ50x10AVX512, mulQ50x11AVX512, mulQ50x12AVX512},
+	Q5_1: {mulQ51x1AVX512, mulQ51x2AVX512, mulQ51x3AVX512, mulQ51x4AVX512, mulQ51x5AVX512, mulQ51x6AVX512, mulQ51x7AVX512, mulQ51x8AVX512, mulQ51x9AVX512, mulQ51x10AVX512, mulQ51x11AVX512, mulQ51x12AVX512},
+	Q4_K: {mulQ4Kx1AVX512, mulQ4Kx2AVX512, mulQ4Kx3AVX512, mulQ4Kx4AVX512, mulQ4Kx5AVX512, mulQ4Kx6AVX512, mulQ4Kx7AVX512, mulQ4Kx8AVX512, mulQ4Kx9AVX512, mulQ4Kx10AVX512, mulQ4Kx11AVX512, mulQ4Kx12AVX512},
+	Q5_K: {mulQ5Kx1AVX512, mulQ5Kx2AVX512, mulQ5Kx3AVX512, mulQ5Kx4AVX512, mulQ5Kx5AVX512, mulQ5Kx6AVX512, mulQ5Kx7AVX512, mulQ5Kx8AVX512, mulQ5Kx9AVX512, mulQ5Kx10AVX512, mulQ5Kx11AVX512, mulQ5Kx12AVX512},
+	Q6_K: {mulQ6Kx1AVX512, mulQ6Kx2AVX512, mulQ6Kx3AVX512, mulQ6Kx4AVX512, mulQ6Kx5AVX512, mulQ6Kx6AVX512, mulQ6Kx7AVX512, mulQ6Kx8AVX512, mulQ6Kx9AVX512, mulQ6Kx10AVX512, mulQ6Kx11AVX512, mulQ6Kx12AVX512},
 }
 
-// avx512Float returns the kernel for a type and a number of rows from 1 to 12.
-func avx512Float(t Type, rows int) func(w *byte, x *float32, step int, y *float32, stride int, cols int) {
-	switch t {
-	case F32:
-		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
-			mulF32x1AVX512,
-			mulF32x2AVX512,
-			mulF32x3AVX512,
-			mulF32x4AVX512,
-			mulF32x5AVX512,
-			mulF32x6AVX512,
-			mulF32x7AVX512,
-			mulF32x8AVX512,
-			mulF32x9AVX512,
-			mulF32x10AVX512,
-			mulF32x11AVX512,
-			mulF32x12AVX512,
-		}[rows-1]
-	case F16:
-		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
-			mulF16x1AVX512,
-			mulF16x2AVX512,
-			mulF16x3AVX512,
-			mulF16x4AVX512,
-			mulF16x5AVX512,
-			mulF16x6AVX512,
-			mulF16x7AVX512,
-			mulF16x8AVX512,
-			mulF16x9AVX512,
-			mulF16x10AVX512,
-			mulF16x11AVX512,
-			mulF16x12AVX512,
-		}[rows-1]
-	case BF16:
-		return [...]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
-			mulBF16x1AVX512,
-			mulBF16x2AVX512,
-			mulBF16x3AVX512,
-			mulBF16x4AVX512,
-			mulBF16x5AVX512,
-			mulBF16x6AVX512,
-			mulBF16x7AVX512,
-			mulBF16x8AVX512,
-			mulBF16x9AVX512,
-			mulBF16x10AVX512,
-			mulBF16x11AVX512,
-			mulBF16x12AVX512,
-		}[rows-1]
-	}
-	return nil
+// avx512Float holds the kernels of each type for 1 to 12 rows. It is never changed.
+var avx512Float = [len(forms)][12]func(w *byte, x *float32, step int, y *float32, stride int, cols int){
+	F32:  {mulF32x1AVX512, mulF32x2AVX512, mulF32x3AVX512, mulF32x4AVX512, mulF32x5AVX512, mulF32x6AVX512, mulF32x7AVX512, mulF32x8AVX512, mulF32x9AVX512, mulF32x10AVX512, mulF32x11AVX512, mulF32x12AVX512},
+	F16:  {mulF16x1AVX512, mulF16x2AVX512, mulF16x3AVX512, mulF16x4AVX512, mulF16x5AVX512, mulF16x6AVX512, mulF16x7AVX512, mulF16x8AVX512, mulF16x9AVX512, mulF16x10AVX512, mulF16x11AVX512, mulF16x12AVX512},
+	BF16: {mulBF16x1AVX512, mulBF16x2AVX512, mulBF16x3AVX512, mulBF16x4AVX512, mulBF16x5AVX512, mulBF16x6AVX512, mulBF16x7AVX512, mulBF16x8AVX512, mulBF16x9AVX512, mulBF16x10AVX512, mulBF16x11AVX512, mulBF16x12AVX512},
 }

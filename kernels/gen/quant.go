@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // form is what the emitters know of a quantised type; it says the same as form in kernels/types.go.
 type form struct {
@@ -134,14 +137,14 @@ func wideKernels(a *Asm) {
 	}
 	table.part(a, "avx2Wide", quantParams, tile2, 0, len(forms))
 	p := func(form string, args ...any) { fmt.Fprintf(&a.stubs, form+"\n", args...) }
-	p("\n// avx2Widen returns what unpacks a panel of a type.")
-	p("func avx2Widen(t Type) func(w *byte, out *byte, blocks int) {\n\tswitch t {")
+	p("\n// avx2Widen holds what unpacks a panel of each type. It is never changed.")
+	p("var avx2Widen = [len(forms)]func(w *byte, out *byte, blocks int){")
 	for i, name := range widen {
 		if name != "" {
-			p("\tcase %s:\n\t\treturn %s", typeNames[i], name)
+			p("\t%s: %s,", typeNames[i], name)
 		}
 	}
-	p("\t}\n\treturn nil\n}")
+	p("}")
 }
 
 const (
@@ -160,29 +163,23 @@ func (k *kernelTable) add(typ int, name string) { k[typ] = append(k[typ], name) 
 // typeNames are the Go names of the types in a table.
 var typeNames = [...]string{"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "F32", "F16", "BF16"}
 
-// emit writes the table as two Go functions.
+// emit writes the table as two Go variables.
 func (k *kernelTable) emit(a *Asm, level string, tile int) {
 	k.part(a, level+"Quant", quantParams, tile, 0, len(forms))
 	k.part(a, level+"Float", floatParams, tile, len(forms), len(k))
 }
 
-// part writes a part of the table as a Go function.
+// part writes a part of the table as a Go variable.
 func (k *kernelTable) part(a *Asm, name, params string, tile, first, end int) {
 	p := func(form string, args ...any) { fmt.Fprintf(&a.stubs, form+"\n", args...) }
-	p("\n// %s returns the kernel for a type and a number of rows from 1 to %d.", name, tile)
-	p("func %s(t Type, rows int) func(%s) {", name, params)
-	p("\tswitch t {")
+	p("\n// %s holds the kernels of each type for 1 to %d rows. It is never changed.", name, tile)
+	p("var %s = [len(forms)][%d]func(%s){", name, tile, params)
 	for i := first; i < end; i++ {
-		if len(k[i]) == 0 {
-			continue
+		if len(k[i]) != 0 {
+			p("\t%s: {%s},", typeNames[i], strings.Join(k[i], ", "))
 		}
-		p("\tcase %s:\n\t\treturn [...]func(%s){", typeNames[i], params)
-		for _, f := range k[i] {
-			p("\t\t\t%s,", f)
-		}
-		p("\t\t}[rows-1]")
 	}
-	p("\t}\n\treturn nil\n}")
+	p("}")
 }
 
 // loadQuant puts the parameters of a quantised kernel into registers: SI weights, DX activations, R8 scales,
