@@ -354,6 +354,7 @@ type openWire struct {
 	Gateway        string     `msgpack:"gateway"`
 	Positions      int        `msgpack:"positions"`
 	Prompt         int        `msgpack:"prompt"`
+	Known          int        `msgpack:"known"`
 	MaxNew         int        `msgpack:"max_new"`
 	EOS            []int32    `msgpack:"eos,omitempty"`
 	Sampling       paramsWire `msgpack:"sampling"`
@@ -392,8 +393,8 @@ type failWire struct {
 
 func openToWire(o *pipeline.OpenRequest) openWire {
 	w := openWire{
-		Model: o.Model, Gateway: o.Gateway, Positions: o.Positions, Prompt: o.Prompt, MaxNew: o.MaxNew, EOS: o.EOS,
-		Sampling: paramsWire(o.Sampling), PromptLogprobs: o.PromptLogprobs, Trace: o.Trace, TTL: o.TTL.Milliseconds(),
+		Model: o.Model, Gateway: o.Gateway, Positions: o.Positions, Prompt: o.Prompt, Known: o.Known,
+		MaxNew: o.MaxNew, EOS: o.EOS, Sampling: paramsWire(o.Sampling), PromptLogprobs: o.PromptLogprobs, Trace: o.Trace, TTL: o.TTL.Milliseconds(),
 		History: appendTokens(nil, o.History),
 	}
 	for _, h := range o.Route {
@@ -409,14 +410,14 @@ func (w *openWire) open() (*pipeline.OpenRequest, error) {
 		return nil, fmt.Errorf("%w: a name of more than %d bytes", ErrProtocol, pipeline.MaxName)
 	case len(w.Route) > pipeline.MaxHops || len(w.EOS) > pipeline.MaxEOS || len(w.History)%4 != 0:
 		return nil, fmt.Errorf("%w: %d hops, %d end tokens, %d bytes of history", ErrProtocol, len(w.Route), len(w.EOS), len(w.History))
-	case max(w.Positions, w.Prompt, w.MaxNew) > pipeline.MaxContext || min(w.Positions, w.Prompt, w.MaxNew) < 0:
+	case max(w.Positions, w.Prompt, w.Known, w.MaxNew) > pipeline.MaxContext || min(w.Positions, w.Prompt, w.Known, w.MaxNew) < 0:
 		return nil, fmt.Errorf("%w: %d positions, prompt %d, %d new", ErrProtocol, w.Positions, w.Prompt, w.MaxNew)
 	case w.TTL < 0 || w.TTL > math.MaxInt64/int64(time.Millisecond):
 		return nil, fmt.Errorf("%w: a life of %d ms", ErrProtocol, w.TTL)
 	}
 	o := &pipeline.OpenRequest{
-		Model: w.Model, Gateway: w.Gateway, Positions: w.Positions, Prompt: w.Prompt, MaxNew: w.MaxNew, EOS: w.EOS,
-		Sampling: sample.Params(w.Sampling), PromptLogprobs: w.PromptLogprobs, Trace: w.Trace,
+		Model: w.Model, Gateway: w.Gateway, Positions: w.Positions, Prompt: w.Prompt, Known: w.Known,
+		MaxNew: w.MaxNew, EOS: w.EOS, Sampling: sample.Params(w.Sampling), PromptLogprobs: w.PromptLogprobs, Trace: w.Trace,
 		TTL: time.Duration(w.TTL) * time.Millisecond, History: readTokens(nil, w.History),
 	}
 	for _, h := range w.Route {

@@ -72,7 +72,7 @@ func (d *driver) start(self string, now time.Time, ttl time.Duration) {
 	d.put(r.Route[0].Node, d.frame(Frame{Kind: KindOpen, Open: &OpenRequest{
 		Model: r.Model, Route: r.Route, Gateway: self,
 		Positions: len(r.Tokens) + max(r.MaxNew-1, 0), // the last token is never an input
-		Prompt:    len(r.Tokens), MaxNew: r.MaxNew, EOS: r.EOS, Sampling: r.Sampling, PromptLogprobs: r.PromptLogprobs,
+		Prompt:    len(r.Tokens), Known: len(r.Tokens), MaxNew: r.MaxNew, EOS: r.EOS, Sampling: r.Sampling, PromptLogprobs: r.PromptLogprobs,
 		History: slices.Clone(r.Tokens[len(r.Tokens)-need:]), Trace: r.Trace, TTL: ttl,
 	}}))
 	d.pump()

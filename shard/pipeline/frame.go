@@ -101,12 +101,13 @@ type OpenRequest struct {
 	Gateway   string // node
 	Positions int    // KV to reserve
 	Prompt    int    // tokens of the prompt
-	MaxNew    int    // tokens to generate at most; 0: the prompt alone
+	Known     int    // tokens so far: the prompt and, in a later attempt, what has been generated
+	MaxNew    int    // tokens to generate at most, of all attempts; 0: the prompt alone
 	EOS       []int32
 	Sampling  sample.Params
 	// PromptLogprobs asks for the log probabilities of the prompt's tokens.
 	PromptLogprobs bool
-	// History is the end of the prompt, as far as the tail needs it (penalties, PromptLogprobs).
+	// History is the end of the known tokens, as far as the tail needs it (penalties, PromptLogprobs).
 	History []int32
 	Trace   string        // W3C traceparent, or empty
 	TTL     time.Duration // a stage gives the sequence up after this time; relative, since clocks differ

@@ -18,16 +18,23 @@ import (
 func (s *stage) onOpen(now time.Time, from string, f *Frame) {
 	o := f.Open
 	old := s.seqs[f.Seq]
-	if old != nil && f.Attempt <= old.attempt || s.buried.holds(f.Seq, f.Attempt) {
+	over, whose := s.buried.holds(f.Seq, f.Attempt)
+	if old != nil {
+		whose = old.open.Gateway
+		over = over || f.Attempt <= old.attempt || whose != o.Gateway
+	}
+	if over {
 		s.dropped.stale.Add(1)
+		if whose != o.Gateway { // that one must not wait in vain; it does not mind if it has closed the sequence itself
+			s.putFail(o.Gateway, f.Seq, f.Attempt, Failure{Cancelled, s.self, "it was closed before it was opened, or is another gateway's"})
+		}
 		return
 	}
 	refuse := func(kind FailKind, format string, args ...any) {
 		if old != nil {
-			s.fail(old, kind, format, args...)
-			return
+			s.end(old, OutcomeFailed)
 		}
-		s.buried.bury(f.Seq, f.Attempt)
+		s.buried.bury(f.Seq, f.Attempt, o.Gateway)
 		s.putFail(o.Gateway, f.Seq, f.Attempt, Failure{kind, s.self, clip(fmt.Sprintf(format, args...))})
 	}
 	if s.stopped != "" {
@@ -164,7 +171,7 @@ func (s *stage) onClose(from string, f *Frame) {
 	q := s.seqs[f.Seq]
 	switch {
 	case q == nil:
-		s.buried.bury(f.Seq, f.Attempt)
+		s.buried.bury(f.Seq, f.Attempt, "")
 	case f.Attempt < q.attempt:
 		s.dropped.stale.Add(1)
 	case from != q.open.Gateway && from != q.prev:
@@ -196,7 +203,7 @@ func (s *stage) putFail(gateway string, seq uint64, attempt uint32, why Failure)
 func (s *stage) end(q *sequence, outcome Outcome) {
 	q.ended = true
 	delete(s.seqs, q.id)
-	s.buried.bury(q.id, q.attempt)
+	s.buried.bury(q.id, q.attempt, q.open.Gateway)
 	s.unqueue(q)
 	if q.decodes {
 		s.flying--

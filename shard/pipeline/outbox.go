@@ -21,34 +21,42 @@ func (o *outbox) take() []outgoing {
 
 // tombstones remember sequences that have ended, so that late frames do not begin them anew. Old ones make room.
 type tombstones struct {
-	most    int
-	attempt map[uint64]uint32
-	ring    []uint64
-	next    int
+	most  int
+	stone map[uint64]tombstone
+	ring  []uint64
+	next  int
+}
+
+type tombstone struct {
+	attempt uint32 // the last one that is over
+	gateway string // whose it was; "" if its Close came first
 }
 
 func newTombstones(most int) tombstones {
-	return tombstones{most: most, attempt: make(map[uint64]uint32)}
+	return tombstones{most: most, stone: make(map[uint64]tombstone)}
 }
 
 // bury notes that seq is over up to this attempt.
-func (t *tombstones) bury(seq uint64, attempt uint32) {
-	if old, ok := t.attempt[seq]; ok {
-		t.attempt[seq] = max(old, attempt)
+func (t *tombstones) bury(seq uint64, attempt uint32, gateway string) {
+	if old, ok := t.stone[seq]; ok {
+		if gateway == "" {
+			gateway = old.gateway
+		}
+		t.stone[seq] = tombstone{max(old.attempt, attempt), gateway}
 		return
 	}
 	if len(t.ring) < t.most {
 		t.ring = append(t.ring, seq)
 	} else {
-		delete(t.attempt, t.ring[t.next])
+		delete(t.stone, t.ring[t.next])
 		t.ring[t.next] = seq
 		t.next = (t.next + 1) % t.most
 	}
-	t.attempt[seq] = attempt
+	t.stone[seq] = tombstone{attempt, gateway}
 }
 
-// holds tells whether this attempt of seq is over.
-func (t *tombstones) holds(seq uint64, attempt uint32) bool {
-	a, ok := t.attempt[seq]
-	return ok && attempt <= a
+// holds tells whether this attempt of seq is over, and whose it was.
+func (t *tombstones) holds(seq uint64, attempt uint32) (over bool, gateway string) {
+	s, ok := t.stone[seq]
+	return ok && attempt <= s.attempt, s.gateway
 }

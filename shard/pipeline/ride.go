@@ -62,12 +62,16 @@ func (r *ride) run(ctx context.Context, emit func(Token) error) (Stats, error) {
 	// The stages give up a little later: the gateway's word should be the one that counts.
 	r.with(func(d *driver) { d.start(r.h.cfg.Self, now, ttl+graceTTL) })
 	var tokens []Token
+	given := 0
 	for {
 		var over bool
 		tokens, over = r.take(tokens)
 		for i := range tokens {
+			if !tokens[i].Prompt {
+				given++
+			}
 			if err := emit(tokens[i]); err != nil {
-				return r.quit(fmt.Errorf("the sequence was stopped: %w", err))
+				return r.quit(given, fmt.Errorf("the sequence was stopped: %w", err))
 			}
 		}
 		if over {
@@ -76,7 +80,7 @@ func (r *ride) run(ctx context.Context, emit func(Token) error) (Stats, error) {
 		select {
 		case <-r.wake:
 		case <-ctx.Done():
-			return r.quit(fmt.Errorf("the sequence was cancelled: %w", context.Cause(ctx)))
+			return r.quit(given, fmt.Errorf("the sequence was cancelled: %w", context.Cause(ctx)))
 		case <-timer.C:
 			r.with((*driver).expire)
 		}
@@ -96,10 +100,13 @@ func (r *ride) take(spare []Token) (tokens []Token, over bool) {
 	return tokens, r.d.over
 }
 
-// quit ends a sequence that nobody waits for. If it was complete already it stays so.
-func (r *ride) quit(err error) (Stats, error) {
+// quit ends a sequence that nobody waits for, of which so many tokens were handed over.
+func (r *ride) quit(given int, err error) (Stats, error) {
 	r.cancel(err)
 	stats, _ := r.result()
+	if given < stats.Tokens {
+		stats.Tokens, stats.Reason = given, ReasonNone
+	}
 	if errors.Is(err, ErrStop) {
 		err = nil
 	}

@@ -83,14 +83,14 @@ func (o *OpenRequest) validate(self string, index int, sh Shape) error {
 	if end := o.Route[len(o.Route)-1].End; end != sh.Layers {
 		return fmt.Errorf("the route ends at layer %d of %d", end, sh.Layers)
 	}
-	if o.Prompt < 1 || o.MaxNew < 0 || o.Positions < o.Prompt || len(o.History) > o.Prompt {
-		return fmt.Errorf("prompt of %d, %d new tokens, %d positions, history of %d do not fit together", o.Prompt, o.MaxNew, o.Positions, len(o.History))
+	if o.Prompt < 1 || o.Known < o.Prompt || o.Positions < o.Known || o.MaxNew < 0 || len(o.History) > o.Known {
+		return fmt.Errorf("prompt of %d, %d known tokens, %d positions, history of %d do not fit together", o.Prompt, o.Known, o.Positions, len(o.History))
 	}
 	if o.Positions > sh.Context {
 		return fmt.Errorf("%d positions, but the model's context is %d", o.Positions, sh.Context)
 	}
-	if o.PromptLogprobs && len(o.History) != o.Prompt {
-		return fmt.Errorf("scores of a prompt of %d need all of it, not %d tokens", o.Prompt, len(o.History))
+	if o.PromptLogprobs && len(o.History) != o.Known {
+		return fmt.Errorf("scores of a prompt need all %d tokens, not %d", o.Known, len(o.History))
 	}
 	return o.Sampling.Validate()
 }

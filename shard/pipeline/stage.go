@@ -84,10 +84,11 @@ func (s *stage) deliver(now time.Time, from string, f *Frame) (kept bool) {
 // find returns the live sequence of a frame, or nil if the frame comes too late or too early.
 func (s *stage) find(f *Frame) *sequence {
 	q := s.seqs[f.Seq]
+	over, _ := s.buried.holds(f.Seq, f.Attempt)
 	switch {
 	case q != nil && q.attempt == f.Attempt:
 		return q
-	case q != nil || s.buried.holds(f.Seq, f.Attempt):
+	case q != nil || over:
 		s.dropped.stale.Add(1)
 	default:
 		s.dropped.unknown.Add(1)

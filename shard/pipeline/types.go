@@ -82,7 +82,7 @@ type Token struct {
 // Stats closes a sequence.
 type Stats struct {
 	PromptTokens int
-	Tokens       int // generated
+	Tokens       int // generated and handed over
 	Chunks       int // the prompt went out in so many
 	Reason       Reason
 	Started      time.Time
