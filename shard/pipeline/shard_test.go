@@ -1,0 +1,181 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"lamina/kernels"
+	"lamina/shard"
+	"lamina/shard/gguf"
+	"lamina/shard/sample"
+	"lamina/shard/tiny"
+)
+
+// tinyModel is a small real model cut into parts, with the shards of any split.
+type tinyModel struct {
+	t     testing.TB
+	meta  *gguf.File
+	info  shard.Info
+	parts map[string][]byte
+	w     *kernels.Workers
+}
+
+func newTiny(t testing.TB, file []byte) *tinyModel {
+	f, err := gguf.Parse(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &tinyModel{t: t, meta: f, parts: map[string][]byte{}, w: kernels.NewWorkers(2)}
+	t.Cleanup(m.w.Close)
+	if err := shard.Cut(f, func(p shard.Part, data []byte) error { m.parts[p.Name] = bytes.Clone(data); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if m.info, err = shard.ReadInfo(f); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// Part implements shard.Source.
+func (m *tinyModel) Part(p shard.Part) ([]byte, error) {
+	if b, ok := m.parts[p.Name]; ok {
+		return b, nil
+	}
+	return nil, fmt.Errorf("no part %s", p.Name)
+}
+
+func (m *tinyModel) open(first, end int, kv int64) *shard.Shard {
+	s, err := shard.Open(m.meta, m, shard.Span{First: first, End: end}, shard.Options{Workers: m.w, KVBudget: kv})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// alone runs a request through the uncut model by itself, the prompt in one step.
+func (m *tinyModel) alone(s *shard.Shard, r Request) []Token {
+	q, err := s.NewSeq(len(r.Tokens) + r.MaxNew)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer q.Free()
+	smp, sc := sample.New(r.Sampling, r.Tokens), new(sample.Scratch)
+	var out []Token
+	in, logits := r.Tokens, len(r.Tokens)
+	for i := range r.MaxNew {
+		res, err := s.Step([]shard.Rows{{Seq: q, Tokens: in, Logits: logits}})
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if i == 0 && r.PromptLogprobs {
+			for p := 1; p < len(r.Tokens); p++ {
+				t, err := sample.Score(sc, res[0][(p-1)*m.info.Vocab:p*m.info.Vocab], r.Tokens[p], r.Sampling.Logprobs)
+				if err != nil {
+					m.t.Fatal(err)
+				}
+				out = append(out, Token{Token: t, Index: p, Prompt: true})
+			}
+		}
+		t, err := smp.Sample(sc, res[0][(logits-1)*m.info.Vocab:], len(r.Tokens)+i)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		e := Token{Token: t, Index: i}
+		if i == r.MaxNew-1 {
+			e.Last, e.Reason = true, ReasonLength
+		}
+		out = append(out, e)
+		in, logits = []int32{t.ID}, 1
+	}
+	return out
+}
+
+func (m *tinyModel) request(seq uint64, route []Hop) Request {
+	rng := rand.New(rand.NewPCG(seq, 2))
+	r := Request{Seq: seq, Model: "m", Epoch: 5, Route: route, MaxNew: 4 + int(seq)%5, Sampling: sample.Default(), PromptLogprobs: seq%3 == 0}
+	r.Sampling.Seed, r.Sampling.WantLogprobs, r.Sampling.Logprobs = seq, true, 3
+	r.Sampling.RepeatPenalty = 1.1
+	for range 1 + int(seq)*17%90 {
+		r.Tokens = append(r.Tokens, rng.Int32N(int32(m.info.Vocab)))
+	}
+	return r
+}
+
+// TestModelsCutIntoStages: real arithmetic, every number of stages and chunk size, alone and beside others: the tokens and the bits
+// of their log probabilities are those of the uncut model alone.
+func TestModelsCutIntoStages(t *testing.T) {
+	for name, file := range map[string][]byte{
+		"llama": tiny.Llama(tiny.Config{Layers: 5, Seed: 1}), "qwen2": tiny.Qwen2(tiny.Config{Layers: 5, Seed: 2}),
+	} {
+		m := newTiny(t, file)
+		whole := m.open(0, 5, 0)
+		want := map[uint64][]Token{}
+		for seq := range uint64(16) {
+			want[seq+1] = m.alone(whole, m.request(seq+1, nil))
+		}
+		for _, hops := range []int{1, 2, 3, 5} {
+			for _, chunk := range []int{1, 7, 32, 512} {
+				for _, seqs := range []int{1, 5, 16} {
+					if testing.Short() && seqs != 5 {
+						continue
+					}
+					t.Run(fmt.Sprintf("%s, %d stages, chunks of %d, %d sequences", name, hops, chunk, seqs), func(t *testing.T) {
+						m.cut(t, hops, chunk, seqs, want)
+					})
+				}
+			}
+		}
+	}
+}
+
+func (m *tinyModel) cut(t *testing.T, hops, chunk, seqs int, want map[uint64][]Token) {
+	l := &lab{t: t, m: NewMemory(), hosts: map[string]*Host{}, closed: map[string]int{}}
+	defer l.close()
+	for i, sp := range spans(5, hops) {
+		name := fmt.Sprintf("n%d", i)
+		h := l.host(name, Limits{ChunkRows: chunk})
+		if err := h.Serve(StageKey{Model: "m", Epoch: 5, Index: i}, ForShard(m.open(sp[0], sp[1], 0))); err != nil {
+			t.Fatal(err)
+		}
+		l.route = append(l.route, Hop{name, sp[0], sp[1]})
+	}
+	var wg sync.WaitGroup
+	for i := range seqs {
+		wg.Go(func() {
+			r := m.request(uint64(i+1), l.route)
+			got, _, err := l.generate(context.Background(), fmt.Sprintf("n%d", i%hops), r)
+			if err == nil {
+				err = sameTokens(got, want[r.Seq])
+			}
+			if err != nil {
+				t.Errorf("sequence %d: %v", r.Seq, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestForShardErrors(t *testing.T) {
+	m := newTiny(t, tiny.Llama(tiny.Config{Seed: 1}))
+	s := ForShard(m.open(0, 4, m.info.KVBytes(shard.Span{First: 0, End: 4}, 64)))
+	q, err := s.NewSeq(64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.NewSeq(1); !errors.Is(err, ErrNoMemory) {
+		t.Errorf("over the budget: %v", err)
+	}
+	q.Free()
+	if _, err := s.NewSeq(1 << 30); err == nil || errors.Is(err, ErrNoMemory) {
+		t.Errorf("over the context: %v", err)
+	}
+	if _, err := s.Step([]Rows{{Seq: &idleSeq{}, Tokens: []int32{1}}}); err == nil {
+		t.Error("a sequence of another kind is stepped")
+	}
+}
