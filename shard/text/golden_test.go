@@ -2,6 +2,8 @@ package text_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,7 +45,7 @@ func model(t testing.TB, file string) *gguf.File {
 		dir = filepath.Join(cache, "lamina", "models")
 	}
 	f, err := gguf.Open(filepath.Join(dir, file))
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("%s is not there; `make models` brings it", file)
 	}
 	if err != nil {
