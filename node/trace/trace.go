@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -55,6 +57,10 @@ func New(ctx context.Context, cfg Config) (*Tracer, error) {
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/v1/traces"
 	}
+	if cfg.Log != nil {
+		// The library knows one handler for the process; without it, it prints each failure to stderr.
+		otel.SetErrorHandler(&exportErrors{log: cfg.Log})
+	}
 	exp, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(u.String()), otlptracehttp.WithTimeout(5*time.Second),
 		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: time.Second, MaxInterval: 5 * time.Second, MaxElapsedTime: 15 * time.Second}))
 	if err != nil {
@@ -69,6 +75,28 @@ func New(ctx context.Context, cfg Config) (*Tracer, error) {
 			attribute.String("service.version", cfg.Version))))
 	t.tracer = t.provider.Tracer("lamina")
 	return t, nil
+}
+
+// exportErrors logs that spans are lost, now and then: a collector that is away fails every half second.
+type exportErrors struct {
+	log  *slog.Logger
+	mu   sync.Mutex
+	last time.Time
+	lost int
+}
+
+// errorEvery is how often lost spans are told of.
+const errorEvery = time.Minute
+
+// Handle implements otel.ErrorHandler.
+func (e *exportErrors) Handle(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lost++
+	if now := time.Now(); now.Sub(e.last) >= errorEvery {
+		e.log.Warn("spans could not be sent to the collector; the node goes on without them", "err", err, "failures", e.lost)
+		e.last, e.lost = now, 0
+	}
 }
 
 // Close sends what is queued, for as long as ctx lasts.
