@@ -26,6 +26,7 @@ const (
 
 // tile is what a kernel reads of Acts: the quantised blocks for quantised weights, x for others.
 type tile struct {
+	first      int // row of Acts
 	rows, cols int
 	q          []int8
 	f          []float32
@@ -33,14 +34,19 @@ type tile struct {
 	x          []float32 // rows x cols
 }
 
-// product is a MatMul under way.
+// product is a MatMul under way, with all that it needs, so that a step of a model makes no garbage.
 type product struct {
 	y     [][]float32
 	ms    []*Matrix
-	chunk []int // panels in a part, of each matrix
+	chunk []int  // panels in a part, of each matrix
+	tiles []tile // of the activations
+	last  []fullPanel
 	run   func(part int)
 	wide  sync.Pool // of *[]byte: unpacked panels
 }
+
+// fullPanel takes the results of a matrix's last panel when that is only partly filled.
+type fullPanel [maxTile * panelRows]float32
 
 // MatMul multiplies the activations with each of several matrices: y[i] gets (rows of a) x ms[i].Rows
 // products, row-major. All matrices have as many columns as the activations. The work is split over
@@ -62,12 +68,30 @@ func MatMul(w *Workers, y [][]float32, a *Acts, ms ...*Matrix) {
 	a.tile = active.quant().tile
 	p := &a.mm
 	p.y, p.ms = y, ms
+	p.cut(a)
 	parts := p.split(a, w.N())
 	if p.run == nil {
 		p.run = a.part
 	}
 	w.Do(parts, p.run)
 	p.y, p.ms = nil, nil
+}
+
+// cut describes the tiles, and makes room for the last panels.
+func (p *product) cut(a *Acts) {
+	p.tiles = p.tiles[:0]
+	for t := range a.tiles() {
+		row, rows := a.tileRows(t)
+		in := tile{first: row, rows: rows, cols: a.cols, x: a.x[row*a.cols : (row+rows)*a.cols]}
+		if b := a.cols / 32; a.cols%32 == 0 {
+			in.q, in.f = a.q[row*a.cols:(row+rows)*a.cols], a.f[2*row*b:2*(row+rows)*b]
+			in.n, in.h = a.n[row*b:(row+rows)*b], a.h[2*row*b:2*(row+rows)*b]
+		}
+		p.tiles = append(p.tiles, in)
+	}
+	for len(p.last) < len(p.ms) {
+		p.last = append(p.last, fullPanel{})
+	}
 }
 
 // split sets the number of panels in a part for each matrix and returns the number of parts: some for
@@ -131,8 +155,8 @@ func (a *Acts) part(i int) {
 	} else {
 		s.w = m.Data[s.first*s.size : s.last*s.size]
 	}
-	for t := range a.tiles() {
-		a.multiply(&s, t)
+	for t := range p.tiles {
+		s.multiply(&p.tiles[t], &p.last[k])
 	}
 }
 
@@ -163,33 +187,20 @@ func (p *product) widen(s *strip) *[]byte {
 	return buf
 }
 
-// multiply multiplies a strip with tile t.
-func (a *Acts) multiply(s *strip, t int) {
-	row, rows := a.tileRows(t)
-	in := tile{rows: rows, cols: a.cols, x: a.x[row*a.cols : (row+rows)*a.cols]}
-	if formOf(s.m.Type).quantised() {
-		b := a.cols / 32
-		in.q, in.f = a.q[row*a.cols:(row+rows)*a.cols], a.f[2*row*b:2*(row+rows)*b]
-		in.n, in.h = a.n[row*b:(row+rows)*b], a.h[2*row*b:2*(row+rows)*b]
-	}
+// multiply multiplies a strip with a tile.
+func (s *strip) multiply(in *tile, last *fullPanel) {
+	rows := s.m.Rows
 	for p := s.first; p < s.last; p++ {
 		w := s.w[(p-s.first)*s.size : (p-s.first+1)*s.size]
-		at := row*s.m.Rows + p*panelRows
-		if (p+1)*panelRows <= s.m.Rows {
-			s.panel(s.m.Type, w, &in, s.y[at:], s.m.Rows)
+		y := s.y[in.first*rows+p*panelRows:]
+		if (p+1)*panelRows <= rows {
+			s.panel(s.m.Type, w, in, y, rows)
 		} else {
-			lastPanel(s, w, &in, s.y[at:])
+			s.panel(s.m.Type, w, in, last[:], panelRows)
+			for r := range in.rows {
+				copy(y[r*rows:r*rows+rows%panelRows], last[r*panelRows:])
+			}
 		}
 		safepoint()
-	}
-}
-
-// lastPanel multiplies a tile with a panel that is only partly filled.
-func lastPanel(s *strip, w []byte, in *tile, y []float32) {
-	var full [maxTile * panelRows]float32
-	s.panel(s.m.Type, w, in, full[:], panelRows)
-	n := s.m.Rows % panelRows
-	for r := range in.rows {
-		copy(y[r*s.m.Rows:r*s.m.Rows+n], full[r*panelRows:])
 	}
 }
