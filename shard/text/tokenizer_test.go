@@ -183,7 +183,7 @@ func TestSpecialTokens(t *testing.T) {
 func TestAnswerEnds(t *testing.T) {
 	entries := []entry{
 		{"a", normal, 0}, {"<|im_end|>", user, 0}, {"<|end|>", control, 0}, {"</s>", normal, 0},
-		{"<|endoftext|>", control, 0}, {"<stop>", control, 0}, {"<|return|>", control, 0}, {"<|call|>", control, 0},
+		{"<|endoftext|>", control, 0}, {"<stop>", control, 0}, {"<|return|>", control, 0}, {"<|call|>", control, 0}, {"</s>", user, 0},
 	}
 	for _, c := range []struct {
 		n    int // tokens of entries
@@ -194,13 +194,13 @@ func TestAnswerEnds(t *testing.T) {
 		{5, []gguf.Pair{id("eos", 4)}, []int32{4, 1, 2}},
 		{6, []gguf.Pair{id("eos", 5), id("eot", 4), id("eom", 0)}, []int32{5, 4, 0, 1, 2}},
 		{7, []gguf.Pair{id("eos", 99)}, []int32{1, 2, 4, 6}},
-		{8, []gguf.Pair{id("eos", 6)}, []int32{6, 1, 4, 7}}, // harmony: <|end|> only ends a message
+		{9, []gguf.Pair{id("eos", 6)}, []int32{6, 1, 4, 7}}, // harmony: <|end|> only ends a message
 	} {
 		tok := newTokenizer(t, meta("gpt2", entries[:c.n], c.more...))
 		if got := tok.EOG(); !slices.Equal(got, c.want) {
 			t.Errorf("%d tokens, %d values: %v, want %v", c.n, len(c.more), got, c.want)
 		}
-		for i := range int32(8) {
+		for i := range int32(9) {
 			if tok.IsEOG(i) != slices.Contains(c.want, i) {
 				t.Errorf("%d tokens: IsEOG(%d) is %v", c.n, i, tok.IsEOG(i))
 			}

@@ -214,7 +214,8 @@ func (v *vocab) markAnswerEnds() {
 	add(v.eom)
 	found := map[string]int32{}
 	for id, text := range v.texts {
-		if (v.kinds[id] == kindControl || v.kinds[id] == kindUser) && endsAnswer(text) {
+		// A user-defined </s> is the tag of HTML (Gemma).
+		if (v.kinds[id] == kindControl || v.kinds[id] == kindUser && text != "</s>") && endsAnswer(text) {
 			if _, twice := found[text]; !twice {
 				found[text] = int32(id)
 			}
