@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"lamina/node/wire"
 	"lamina/shard/pipeline"
@@ -100,11 +101,9 @@ func seal(dst []byte, start int) []byte {
 func appendPayload(dst []byte, f *pipeline.Frame) ([]byte, byte, error) {
 	switch {
 	case f.Kind == pipeline.KindOpen && f.Open != nil:
-		dst, err := wire.Append(dst, openToWire(f.Open))
-		return dst, typeMap, err
+		return appendMap(dst, openToWire(f.Open))
 	case f.Kind == pipeline.KindFail && f.Fail != nil:
-		dst, err := wire.Append(dst, failWire{Kind: uint8(f.Fail.Kind), Node: f.Fail.Node, Text: f.Fail.Text})
-		return dst, typeMap, err
+		return appendMap(dst, &failWire{Kind: uint8(f.Fail.Kind), Node: f.Fail.Node, Text: f.Fail.Text})
 	case f.Kind == pipeline.KindStep && len(f.X) > 0:
 		return appendFloats(dst, f.X), typeF32, nil
 	case f.Kind == pipeline.KindStep:
@@ -119,13 +118,37 @@ func appendPayload(dst []byte, f *pipeline.Frame) ([]byte, byte, error) {
 	return dst, 0, fmt.Errorf("%w: a frame of kind %v without its content", ErrProtocol, f.Kind)
 }
 
+// appendMap checks what the receiver will check, so that a bad frame is refused here and does not end the link.
+func appendMap(dst []byte, w interface{ check() error }) ([]byte, byte, error) {
+	if err := w.check(); err != nil {
+		return dst, 0, err
+	}
+	dst, err := wire.Append(dst, w)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return dst, typeMap, err
+}
+
+// appendFloats and readFloats go in blocks of 8 through array pointers, which spares the bounds checks.
 func appendFloats(dst []byte, x []float32) []byte {
 	at := len(dst)
 	dst = slices.Grow(dst, 4*len(x))[:at+4*len(x)]
-	b := dst[at:]
-	for _, v := range x {
-		binary.LittleEndian.PutUint32(b, math.Float32bits(v))
-		b = b[4:]
+	b, le := dst[at:], binary.LittleEndian
+	for len(x) >= 8 {
+		to, from := (*[32]byte)(b), (*[8]float32)(x)
+		le.PutUint32(to[0:], math.Float32bits(from[0]))
+		le.PutUint32(to[4:], math.Float32bits(from[1]))
+		le.PutUint32(to[8:], math.Float32bits(from[2]))
+		le.PutUint32(to[12:], math.Float32bits(from[3]))
+		le.PutUint32(to[16:], math.Float32bits(from[4]))
+		le.PutUint32(to[20:], math.Float32bits(from[5]))
+		le.PutUint32(to[24:], math.Float32bits(from[6]))
+		le.PutUint32(to[28:], math.Float32bits(from[7]))
+		b, x = b[32:], x[8:]
+	}
+	for i, v := range x {
+		le.PutUint32(b[4*i:], math.Float32bits(v))
 	}
 	return dst
 }
@@ -302,10 +325,23 @@ func (p *payload) read(r *bufio.Reader, f *pipeline.Frame) error {
 }
 
 func readFloats(x []float32, b []byte) []float32 {
-	at := len(x)
-	x = slices.Grow(x, len(b)/4)[:at+len(b)/4]
-	for i := range x[at:] {
-		x[at+i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	n, le := len(b)/4, binary.LittleEndian
+	x = slices.Grow(x, n)[:len(x)+n]
+	out := x[len(x)-n:]
+	for len(out) >= 8 {
+		to, from := (*[8]float32)(out), (*[32]byte)(b)
+		to[0] = math.Float32frombits(le.Uint32(from[0:]))
+		to[1] = math.Float32frombits(le.Uint32(from[4:]))
+		to[2] = math.Float32frombits(le.Uint32(from[8:]))
+		to[3] = math.Float32frombits(le.Uint32(from[12:]))
+		to[4] = math.Float32frombits(le.Uint32(from[16:]))
+		to[5] = math.Float32frombits(le.Uint32(from[20:]))
+		to[6] = math.Float32frombits(le.Uint32(from[24:]))
+		to[7] = math.Float32frombits(le.Uint32(from[28:]))
+		out, b = out[8:], b[32:]
+	}
+	for i := range out {
+		out[i] = math.Float32frombits(le.Uint32(b[4*i:]))
 	}
 	return x
 }
@@ -391,8 +427,8 @@ type failWire struct {
 	Text string `msgpack:"text,omitempty"`
 }
 
-func openToWire(o *pipeline.OpenRequest) openWire {
-	w := openWire{
+func openToWire(o *pipeline.OpenRequest) *openWire {
+	w := &openWire{
 		Model: o.Model, Gateway: o.Gateway, Positions: o.Positions, Prompt: o.Prompt, Known: o.Known,
 		MaxNew: o.MaxNew, EOS: o.EOS, Sampling: paramsWire(o.Sampling), PromptLogprobs: o.PromptLogprobs, Trace: o.Trace, TTL: o.TTL.Milliseconds(),
 		History: appendTokens(nil, o.History),
@@ -403,18 +439,38 @@ func openToWire(o *pipeline.OpenRequest) openWire {
 	return w
 }
 
-// open checks the bounds that the pipeline relies on and does not check itself.
-func (w *openWire) open() (*pipeline.OpenRequest, error) {
-	switch {
-	case len(w.Model) > pipeline.MaxName || len(w.Gateway) > pipeline.MaxName || len(w.Trace) > pipeline.MaxName:
-		return nil, fmt.Errorf("%w: a name of more than %d bytes", ErrProtocol, pipeline.MaxName)
-	case len(w.Route) > pipeline.MaxHops || len(w.EOS) > pipeline.MaxEOS || len(w.History)%4 != 0:
-		return nil, fmt.Errorf("%w: %d hops, %d end tokens, %d bytes of history", ErrProtocol, len(w.Route), len(w.EOS), len(w.History))
-	case max(w.Positions, w.Prompt, w.Known, w.MaxNew) > pipeline.MaxContext || min(w.Positions, w.Prompt, w.Known, w.MaxNew) < 0:
-		return nil, fmt.Errorf("%w: %d positions, prompt %d, %d new", ErrProtocol, w.Positions, w.Prompt, w.MaxNew)
-	case w.TTL < 0 || w.TTL > math.MaxInt64/int64(time.Millisecond):
-		return nil, fmt.Errorf("%w: a life of %d ms", ErrProtocol, w.TTL)
+// check tells whether the bounds hold that the pipeline relies on and does not check itself.
+func (w *openWire) check() error {
+	names := []string{w.Model, w.Gateway, w.Trace}
+	for _, h := range w.Route {
+		names = append(names, h.Node)
 	}
+	for _, n := range names {
+		if len(n) > pipeline.MaxName || !utf8.ValidString(n) {
+			return fmt.Errorf("%w: a name of %d bytes in an open, at most %d of UTF-8 are taken", ErrProtocol, len(n), pipeline.MaxName)
+		}
+	}
+	switch {
+	case len(w.Route) > pipeline.MaxHops || len(w.EOS) > pipeline.MaxEOS || len(w.History)%4 != 0:
+		return fmt.Errorf("%w: %d hops, %d end tokens, %d bytes of history", ErrProtocol, len(w.Route), len(w.EOS), len(w.History))
+	case max(w.Positions, w.Prompt, w.Known, w.MaxNew) > pipeline.MaxContext || min(w.Positions, w.Prompt, w.Known, w.MaxNew) < 0:
+		return fmt.Errorf("%w: %d positions, prompt %d, %d known, %d new", ErrProtocol, w.Positions, w.Prompt, w.Known, w.MaxNew)
+	case w.TTL < 0 || w.TTL > math.MaxInt64/int64(time.Millisecond):
+		return fmt.Errorf("%w: a life of %d ms", ErrProtocol, w.TTL)
+	}
+	return nil
+}
+
+// check tells whether a failure is of this version and within bounds.
+func (w *failWire) check() error {
+	if !pipeline.FailKind(w.Kind).Valid() || len(w.Node) > pipeline.MaxName || len(w.Text) > pipeline.MaxText ||
+		!utf8.ValidString(w.Node) || !utf8.ValidString(w.Text) {
+		return fmt.Errorf("%w: fail of kind %d, %d bytes of name, %d of text", ErrProtocol, w.Kind, len(w.Node), len(w.Text))
+	}
+	return nil
+}
+
+func (w *openWire) open() *pipeline.OpenRequest {
 	o := &pipeline.OpenRequest{
 		Model: w.Model, Gateway: w.Gateway, Positions: w.Positions, Prompt: w.Prompt, Known: w.Known,
 		MaxNew: w.MaxNew, EOS: w.EOS, Sampling: sample.Params(w.Sampling), PromptLogprobs: w.PromptLogprobs, Trace: w.Trace,
@@ -423,7 +479,7 @@ func (w *openWire) open() (*pipeline.OpenRequest, error) {
 	for _, h := range w.Route {
 		o.Route = append(o.Route, pipeline.Hop(h))
 	}
-	return o, nil
+	return o
 }
 
 // mapLimits bounds msgpack before it is decoded.
@@ -433,13 +489,13 @@ func mapLimits() wire.Limits {
 
 func readOpen(f *pipeline.Frame, b []byte) error {
 	var w openWire
-	err := wire.Unmarshal(b, &w, mapLimits())
-	if err == nil {
-		f.Open, err = w.open()
-	}
-	if err != nil {
+	if err := wire.Unmarshal(b, &w, mapLimits()); err != nil {
 		return fmt.Errorf("%w: open: %w", ErrProtocol, err)
 	}
+	if err := w.check(); err != nil {
+		return err
+	}
+	f.Open = w.open()
 	return nil
 }
 
@@ -448,10 +504,9 @@ func readFail(f *pipeline.Frame, b []byte) error {
 	if err := wire.Unmarshal(b, &w, mapLimits()); err != nil {
 		return fmt.Errorf("%w: fail: %w", ErrProtocol, err)
 	}
-	kind := pipeline.FailKind(w.Kind)
-	if !kind.Valid() || len(w.Node) > pipeline.MaxName || len(w.Text) > pipeline.MaxText {
-		return fmt.Errorf("%w: fail of kind %d, %d bytes of name, %d of text", ErrProtocol, w.Kind, len(w.Node), len(w.Text))
+	if err := w.check(); err != nil {
+		return err
 	}
-	f.Fail = &pipeline.Failure{Kind: kind, Node: w.Node, Text: w.Text}
+	f.Fail = &pipeline.Failure{Kind: pipeline.FailKind(w.Kind), Node: w.Node, Text: w.Text}
 	return nil
 }

@@ -32,6 +32,7 @@ func (s *stage) ready() bool { return len(s.decodes)+len(s.prompts) > 0 }
 func (s *stage) next(now time.Time) []Rows {
 	s.started = now
 	s.group, s.batch = s.group[:0], s.batch[:0]
+	s.scored = max(1, s.limits.LogitBytes/(4*s.shape.Vocab))
 	s.decodes = s.pick(s.decodes, s.decodeLimit(), s.limits.GroupDecodes)
 	budget := s.limits.GroupRows
 	if len(s.group) > 0 {
@@ -60,20 +61,21 @@ func (s *stage) decodeLimit() int {
 func (s *stage) pick(list []*work, most, budget int) []*work {
 	kept := list[:0]
 	for _, w := range list {
-		if most == 0 || budget == 0 || w.seq.grouped {
+		n := s.share(w, budget)
+		if most == 0 || n == 0 || w.seq.grouped {
 			kept = append(kept, w)
 			continue
 		}
-		w.part = min(w.count, budget, s.scoredRows(w))
+		w.part = n
 		w.open, w.sampler = w.seq.open, w.seq.sampler
 		w.seq.grouped = true
 		most--
-		budget -= w.part
+		budget -= n
 		s.group = append(s.group, w)
 		if w.flags&FlagPrompt != 0 {
-			s.rows -= w.part
+			s.rows -= n
 		}
-		if w.part < w.count {
+		if n < w.count {
 			kept = append(kept, w)
 		}
 	}
@@ -81,12 +83,20 @@ func (s *stage) pick(list []*work, most, budget int) []*work {
 	return kept
 }
 
-// scoredRows bounds the rows of an entry by the memory of their logits, if all of them want logits.
-func (s *stage) scoredRows(w *work) int {
-	if !s.tail() || !w.seq.open.PromptLogprobs || w.flags&FlagPrompt == 0 {
-		return w.count
+// share is how many rows of an entry fit the budget, and if all its rows want logits, the memory for those.
+func (s *stage) share(w *work, budget int) int {
+	n := min(w.count, budget)
+	if w.seq.grouped || !w.scores(s.tail(), w.seq.open) {
+		return n
 	}
-	return max(1, s.limits.LogitBytes/(4*s.shape.Vocab))
+	n = min(n, s.scored)
+	s.scored -= n
+	return n
+}
+
+// scores tells whether all rows of an entry want logits, because the prompt is to be scored.
+func (w *work) scores(tail bool, o *OpenRequest) bool {
+	return tail && o.PromptLogprobs && w.flags&FlagPrompt != 0
 }
 
 // input makes the stepper's entry of the part that is in the group.
@@ -105,7 +115,7 @@ func (w *work) input(tail bool, hidden int) Rows {
 	if tail && w.sampled() {
 		r.Logits = 1
 	}
-	if tail && w.open.PromptLogprobs && w.flags&FlagPrompt != 0 {
+	if w.scores(tail, w.open) {
 		r.Logits = w.part
 	}
 	return r
@@ -118,12 +128,9 @@ func (s *stage) choose(out [][]float32) {
 		return
 	}
 	for i, w := range s.group {
-		w.scores, w.err = nil, nil
-		if s.batch[i].Logits == 0 {
-			continue
-		}
-		if s.batch[i].Logits == w.part && w.flags&FlagPrompt != 0 && w.open.PromptLogprobs {
-			w.scores, w.err = s.score(w, out[i])
+		w.scored, w.err = nil, nil
+		if w.scores(true, w.open) {
+			w.scored, w.err = s.score(w, out[i])
 		}
 		if w.err == nil && w.sampled() {
 			last := out[i][len(out[i])-s.shape.Vocab:]

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"lamina/shard/sample"
@@ -297,10 +298,10 @@ func micros(d time.Duration) uint32 {
 	return uint32(min(max(d.Microseconds(), 0), math.MaxUint32))
 }
 
-// clip bounds text that goes over the wire.
+// clip makes text fit for the wire: short, and UTF-8.
 func clip(s string) string {
 	if len(s) > MaxText {
-		return s[:MaxText]
+		s = s[:MaxText]
 	}
-	return s
+	return strings.ToValidUTF8(s, "")
 }

@@ -52,7 +52,7 @@ type work struct {
 	open    *OpenRequest
 	sampler *sample.Sampler
 
-	scores []sample.Token // tail: what the step's rows say of the prompt
+	scored []sample.Token // tail: what the step's rows say of the prompt
 	chosen sample.Token   // tail: the next token, if this part ends with a sampled row
 	err    error
 }

@@ -37,6 +37,7 @@ type stage struct {
 	group   []*work // in the running step
 	batch   []Rows  // their input
 	started time.Time
+	scored  int // rows whose logits still fit the group
 
 	scratch sample.Scratch
 	outbox

@@ -10,9 +10,9 @@ import (
 func (s *stage) answer(now time.Time, w *work, spent uint32) {
 	q, end := w.seq, w.pos+w.part
 	f := Frame{Stage: Gateway, Seq: q.id, Epoch: s.key.Epoch, Attempt: q.attempt, Spent: spent}
-	if len(w.scores) > 0 {
+	if len(w.scored) > 0 {
 		t := f
-		t.Kind, t.Flags, t.Pos, t.Count, t.Scores = KindToken, FlagPrompt, uint32(w.pos+1), uint32(len(w.scores)), w.scores
+		t.Kind, t.Flags, t.Pos, t.Count, t.Scores = KindToken, FlagPrompt, uint32(w.pos+1), uint32(len(w.scored)), w.scored
 		s.put(q.open.Gateway, t)
 	}
 	f.Pos = uint32(end)

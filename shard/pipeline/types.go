@@ -142,7 +142,7 @@ type Limits struct {
 	MixedRows int
 	// GroupDecodes bounds the decoding sequences of a step. Default 64.
 	GroupDecodes int
-	// LogitBytes bounds the logits of a sequence in a step at the tail while its prompt is scored. Default 8 MiB.
+	// LogitBytes bounds the logits of the prompts that are scored in a step at the tail. Default 8 MiB.
 	LogitBytes int
 	// Life is how long a sequence may live if its request has no deadline. Default 1 h.
 	Life time.Duration
