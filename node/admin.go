@@ -57,9 +57,10 @@ func (a admin) Nodes(context.Context) ([]api.Node, error) {
 // ListModels implements server.Admin.
 func (a admin) ListModels(context.Context) ([]api.Model, error) {
 	s := a.n.log.State()
+	problems := a.problems(s)
 	out := make([]api.Model, 0, len(s.Models))
 	for _, m := range s.Models {
-		out = append(out, describe(s, m))
+		out = append(out, describe(s, m, problems))
 	}
 	return out, nil
 }
@@ -71,15 +72,29 @@ func (a admin) ShowModel(_ context.Context, name string) (api.Model, error) {
 	if !ok {
 		return api.Model{}, fmt.Errorf("%w: %q; lamina ps lists the models", infer.ErrModelNotFound, name)
 	}
-	out := describe(s, m)
+	out := describe(s, m, a.problems(s))
 	for _, b := range m.Blobs {
 		out.Blobs = append(out.Blobs, api.Blob{Name: b.Name, Digest: b.Digest, Size: b.Size})
 	}
 	return out, nil
 }
 
-func describe(s cluster.State, m cluster.Model) api.Model {
-	out := api.Model{Name: m.Name, Digest: m.Digest, Arch: m.Arch, Layers: m.Layers, Hidden: m.Hidden, Vocab: m.Vocab, Context: m.Context, Bytes: sum(m.Blobs), Created: m.Created.Unix(), Replicas: []api.Replica{}}
+// problems are what the planner cannot do, by model.
+func (a admin) problems(s cluster.State) map[string]string {
+	out := map[string]string{}
+	now := time.Now()
+	for _, p := range plan.Problems(s, a.n.lead.live(now), now) {
+		for _, m := range s.Models { // one content may have several names
+			if first, ok := s.Model(p.Model); ok && m.Digest == first.Digest {
+				out[m.Name] = p.Err.Error()
+			}
+		}
+	}
+	return out
+}
+
+func describe(s cluster.State, m cluster.Model, problems map[string]string) api.Model {
+	out := api.Model{Problem: problems[m.Name], Name: m.Name, Digest: m.Digest, Arch: m.Arch, Layers: m.Layers, Hidden: m.Hidden, Vocab: m.Vocab, Context: m.Context, Bytes: sum(m.Blobs), Created: m.Created.Unix(), Replicas: []api.Replica{}}
 	for _, p := range s.PlacementsOf(m.Digest) {
 		r := api.Replica{Epoch: p.Epoch, Phase: p.Phase.String(), Reason: p.Reason}
 		for _, h := range p.Hops {
@@ -210,13 +225,22 @@ func (n *Node) ready() error {
 	if n.log.Leader().Leader == "" {
 		return errors.New("the cluster has no leader; are most of the voters up?")
 	}
-	if m, ok := n.log.State().Member(n.id.Name()); !ok || m.Incarnation != n.incarnation {
-		return errors.New("the cluster does not know this node yet")
+	if err := n.behind(); err != nil {
+		return err
 	}
 	for _, p := range n.log.State().Placements {
 		if h, _, on := p.On(n.id.Name()); on && p.Phase.Active() && !h.Ready {
 			return fmt.Errorf("layers %d:%d of a model are loading", h.First, h.End)
 		}
+	}
+	return nil
+}
+
+// behind says that this process has not heard yet what was agreed on before it started, or nil. What its copy of the
+// state lacks may be there all the same.
+func (n *Node) behind() error {
+	if m, ok := n.log.State().Member(n.id.Name()); !ok || m.Incarnation != n.incarnation {
+		return errors.New("this node has just started and does not know yet what the cluster has agreed on; try again in a moment")
 	}
 	return nil
 }

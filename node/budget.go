@@ -67,6 +67,13 @@ func (b *budget) free() int64 {
 	return max(0, b.total-b.mu.weights-b.mu.kv)
 }
 
+// used is what weights and sequences take.
+func (b *budget) used() (weights, kv int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.weights, b.mu.kv
+}
+
 // stepper is a shard whose sequences share the node's budget.
 type stepper struct {
 	pipeline.Stepper

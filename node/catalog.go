@@ -16,7 +16,9 @@ import (
 // blob, read once for each digest.
 type catalog struct {
 	state func() cluster.State
-	blobs blobSource
+	// behind says why state may lack what has been agreed on, or nil.
+	behind func() error
+	blobs  blobSource
 	// patience bounds how long a request waits for metadata that must come from a peer.
 	patience time.Duration
 
@@ -35,8 +37,8 @@ type entry struct {
 
 var _ infer.Catalog = (*catalog)(nil)
 
-func newCatalog(state func() cluster.State, blobs blobSource) *catalog {
-	c := &catalog{state: state, blobs: blobs, patience: 5 * time.Second}
+func newCatalog(state func() cluster.State, behind func() error, blobs blobSource) *catalog {
+	c := &catalog{state: state, behind: behind, blobs: blobs, patience: 5 * time.Second}
 	c.mu.byDigest = map[string]*entry{}
 	return c
 }
@@ -46,6 +48,9 @@ func (c *catalog) Model(ctx context.Context, name string) (*infer.Model, error) 
 	s := c.state()
 	m, ok := s.Model(name)
 	if !ok {
+		if err := c.behind(); err != nil { // it may well be there
+			return nil, fmt.Errorf("%w: %w", infer.ErrModelLoading, err)
+		}
 		return nil, fmt.Errorf("%w: %q; lamina ps lists the models", infer.ErrModelNotFound, name)
 	}
 	e := c.entry(m)
@@ -165,10 +170,23 @@ func (c *catalog) info(s cluster.State, m cluster.Model, e *entry) infer.ModelIn
 	return info
 }
 
-// prefetch reads the metadata of every model, so that the first request does not wait for it.
-func (c *catalog) prefetch(s cluster.State) {
+// follow reads the metadata of every model, so that the first request does not wait for it, and forgets that of models
+// that are gone.
+func (c *catalog) follow(s cluster.State) {
 	for _, m := range s.Models {
 		c.entry(m)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for digest, e := range c.mu.byDigest {
+		if _, known := s.ModelByDigest(digest); known {
+			continue
+		}
+		select {
+		case <-e.ready:
+			delete(c.mu.byDigest, digest)
+		default: // wait needs it until it is read; the next state will find it again
+		}
 	}
 }
 

@@ -146,6 +146,12 @@ func (n *Node) JoinString(ctx context.Context) (string, error) {
 // Service answers requests at this node, as its API does.
 func (n *Node) Service() *infer.Service { return n.service }
 
+// State is what the cluster has agreed on, as far as this node knows.
+func (n *Node) State() cluster.State { return n.log.State() }
+
+// Memory tells how many bytes the weights of loaded spans and the KV caches of running sequences take here.
+func (n *Node) Memory() (weights, caches int64) { return n.budget.used() }
+
 // Ready says why the node cannot serve, or nil.
 func (n *Node) Ready() error { return n.ready() }
 
@@ -229,7 +235,7 @@ func (n *Node) follow() {
 			}
 			n.keeper.update(s)
 			n.reappear(s)
-			n.catalog.prefetch(s)
+			n.catalog.follow(s)
 			n.routes.update(s, n.isDead)
 		case <-sweep.C:
 			n.sweep()

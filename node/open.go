@@ -171,10 +171,10 @@ func (n *Node) openStages(context.Context) error {
 	src := &peerBlobs{store: n.store, client: n.client, others: n.others, self: n.cfg.Name, out: n.out}
 	n.keeper = newKeeper(n.cfg.Name, n.incarnation, n.host, src, n.prop.Propose, n.workers, n.budget, n.out)
 	n.onClose(func() error { n.keeper.close(); return nil })
-	n.catalog = newCatalog(n.log.State, src)
+	n.catalog = newCatalog(n.log.State, n.behind, src)
 	n.onClose(func() error { n.catalog.wait(); return nil })
 	n.routes = newRoutes(routeSeed(n.id.Cluster()))
-	n.service = infer.New(infer.Config{Catalog: n.catalog, Router: n.routes, Driver: n.host, Tracer: n.tracer, Log: n.out})
+	n.service = infer.New(infer.Config{Catalog: n.catalog, Router: n.routes, Driver: driver{n.host, n.links, n.cfg.Name}, Tracer: n.tracer, Log: n.out})
 	n.lead = &leader{self: n.cfg.Name, log: n.log, members: n.gossip.Members, dead: n.cfg.DeadAfter, drain: n.cfg.DrainAfter, out: n.out}
 	return nil
 }

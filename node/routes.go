@@ -1,12 +1,15 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"lamina/cluster"
 	"lamina/node/infer"
+	"lamina/node/peer"
 	"lamina/router"
 	"lamina/shard/pipeline"
 )
@@ -76,4 +79,31 @@ func (rs *routes) Pick(model string, key []byte, skip ...uint64) (infer.Route, e
 		route.Hops[i] = pipeline.Hop{Node: h.Node, First: h.First, End: h.End}
 	}
 	return route, nil
+}
+
+// driver runs sequences once this node has links to all nodes of the route. A stage that cannot reach the gateway cannot
+// tell it so, but ends the link that the gateway has made to it: that is how the gateway learns that no answer will come.
+type driver struct {
+	host  *pipeline.Host
+	links *peer.Links
+	self  string
+}
+
+var _ infer.Driver = driver{}
+
+// Generate implements infer.Driver.
+func (d driver) Generate(ctx context.Context, r pipeline.Request, emit func(pipeline.Token) error) (pipeline.Stats, error) {
+	nodes := make([]string, 0, len(r.Route))
+	for _, h := range r.Route {
+		if h.Node != d.self && !slices.Contains(nodes, h.Node) {
+			nodes = append(nodes, h.Node)
+		}
+	}
+	if node, err := d.links.Await(ctx, nodes...); err != nil {
+		if ctx.Err() != nil {
+			return pipeline.Stats{}, err
+		}
+		return pipeline.Stats{}, &pipeline.Broken{Node: node, Err: err}
+	}
+	return d.host.Generate(ctx, r, emit)
 }

@@ -123,6 +123,11 @@ func (c *Cluster) Fatalf(format string, args ...any) {
 	c.T.Fatalf(format+"\nthe nodes' log ends with:\n%s", append(args, tail)...)
 }
 
+// Say writes a line into the nodes' log.
+func (c *Cluster) Say(what string) {
+	fmt.Fprintf(c.log, "time=%s level=TEST msg=%q\n", time.Now().Format("2006-01-02T15:04:05.000Z07:00"), what)
+}
+
 func (c *Cluster) close() {
 	for i := range c.Nodes {
 		c.Stop(i)
@@ -234,7 +239,12 @@ func (c *Cluster) Serves(model string) {
 func (c *Cluster) Ask(i int, r infer.Request) (tokens []int32, route string, err error) {
 	ctx, cancel := context.WithTimeout(c.T.Context(), 5*time.Minute)
 	defer cancel()
-	_, err = c.Nodes[i].Service().Generate(ctx, r,
+	return Ask(ctx, c.Nodes[i], r)
+}
+
+// Ask sends a request to a node. With an error come the tokens that were given before it.
+func Ask(ctx context.Context, n *node.Node, r infer.Request) (tokens []int32, route string, err error) {
+	_, err = n.Service().Generate(ctx, r,
 		func(s infer.Started) error { route = s.Route; return nil },
 		func(e infer.Event) error {
 			for _, t := range e.Tokens {

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -51,21 +52,26 @@ func greet(c *Conn, self string, timeout time.Duration) error {
 	return c.SetDeadline(time.Time{})
 }
 
-// receiveHello takes a hello and answers it.
-func receiveHello(c *Conn, self string, timeout time.Duration) error {
+// receiveHello takes a hello and returns the version to answer with; one that is refused is answered.
+func receiveHello(c *Conn, self string, timeout time.Duration) (version int, err error) {
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return err
+		return 0, err
 	}
 	var h hello
 	if err := readMessage(c, &h, maxHello); err != nil {
-		return err
+		return 0, err
 	}
-	w := welcome{Version: min(h.Max, stageVersionMax), Refused: h.check(c.Node, self)}
-	if err := writeMessage(c, &w, maxHello); err != nil {
-		return err
+	if why := h.check(c.Node, self); why != "" {
+		refused := fmt.Errorf("%w: hello: %s", ErrProtocol, why)
+		return 0, errors.Join(refused, writeMessage(c, &welcome{Refused: why}, maxHello))
 	}
-	if w.Refused != "" {
-		return fmt.Errorf("%w: hello: %s", ErrProtocol, w.Refused)
+	return min(h.Max, stageVersionMax), nil
+}
+
+// answerHello welcomes the other side.
+func answerHello(c *Conn, version int) error {
+	if err := writeMessage(c, &welcome{Version: version}, maxHello); err != nil {
+		return err
 	}
 	return c.SetDeadline(time.Time{})
 }

@@ -14,7 +14,8 @@ type inLink struct {
 // serve runs an inbound stage link.
 func (l *Links) serve(c *Conn) {
 	defer c.Close()
-	if err := receiveHello(c, l.mux.Node(), l.mux.cfg.HandshakeTimeout); err != nil {
+	version, err := receiveHello(c, l.mux.Node(), l.mux.cfg.HandshakeTimeout)
+	if err != nil {
 		l.log.Warn("stage link refused", "node", c.Node, "err", err)
 		return
 	}
@@ -23,7 +24,18 @@ func (l *Links) serve(c *Conn) {
 		return
 	}
 	defer l.wg.Done()
+	// Before the other side may use the link: whatever cannot be sent to it from now on ends the link.
 	l.revive(c.Node)
+	if err = answerHello(c, version); err == nil {
+		err = l.live(c)
+	}
+	_ = c.Close()
+	l.peerDown(c.Node, err)
+	l.leave(in)
+}
+
+// live receives and shows life until the link breaks, and returns why.
+func (l *Links) live(c *Conn) error {
 	stop := make(chan struct{})
 	beating := make(chan struct{})
 	go func() { defer close(beating); l.beat(c, stop) }()
@@ -31,8 +43,7 @@ func (l *Links) serve(c *Conn) {
 	_ = c.Close()
 	close(stop)
 	<-beating
-	l.peerDown(c.Node, err)
-	l.leave(in)
+	return err
 }
 
 // enter makes in the node's inbound link. An older one, which may be half open, is closed first and has told PeerDown by then. False means that the
@@ -65,13 +76,13 @@ func (l *Links) leave(in *inLink) {
 	close(in.done)
 }
 
-// revive tries our own link to a node at once when the node has just shown that it lives.
+// revive opens our own link to a node again when the node has just shown that it lives.
 func (l *Links) revive(node string) {
 	l.mu.Lock()
 	o := l.mu.out[node]
 	l.mu.Unlock()
 	if o != nil {
-		o.kick()
+		o.revive()
 	}
 }
 

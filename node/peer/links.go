@@ -87,13 +87,35 @@ func NewLinks(m *Mux, cfg LinksConfig) *Links {
 }
 
 // Send implements pipeline.Sender: it copies the frame into the queue of the node's link, which is made if there is none yet.
-// It never waits for the network. Errors wrap ErrLinkDown (no link just now), ErrQueueFull or ErrClosed.
+// It never waits for the network. Errors wrap ErrLinkDown (no link just now), ErrQueueFull or ErrClosed; the node's link to this one
+// then ends too, so that it does not wait for what this one cannot send.
 func (l *Links) Send(to string, f *pipeline.Frame) error {
 	o, err := l.link(to)
 	if err != nil {
 		return err
 	}
-	return o.send(f)
+	if err = o.send(f); errors.Is(err, ErrLinkDown) || errors.Is(err, ErrQueueFull) {
+		l.hangUp(to)
+	}
+	return err
+}
+
+// Await makes links to the nodes and returns when all are up: what a node cannot send here from then on, it tells by
+// ending that link. An error is of the first that is not to be had; it wraps ErrLinkDown or is ctx's.
+func (l *Links) Await(ctx context.Context, nodes ...string) (node string, err error) {
+	links := make([]*outLink, len(nodes))
+	for i, n := range nodes {
+		if links[i], err = l.link(n); err != nil {
+			return n, err
+		}
+	}
+	for i, o := range links {
+		if err := o.await(ctx); err != nil {
+			o.kick()
+			return nodes[i], err
+		}
+	}
+	return "", nil
 }
 
 // Connect makes links to nodes ahead of the first frame, and tries again at once where the last attempt failed.
@@ -126,6 +148,17 @@ func (l *Links) drop(o *outLink) {
 	defer l.mu.Unlock()
 	if l.mu.out[o.node] == o {
 		delete(l.mu.out, o.node)
+	}
+}
+
+// hangUp ends the link that a node has made to this one. A link in one direction alone would leave the node waiting for
+// answers that cannot be sent.
+func (l *Links) hangUp(node string) {
+	l.mu.Lock()
+	in := l.mu.in[node]
+	l.mu.Unlock()
+	if in != nil {
+		_ = in.conn.Close()
 	}
 }
 

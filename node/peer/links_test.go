@@ -421,13 +421,15 @@ func TestHostileAcceptor(t *testing.T) {
 		"refuses":              func(c *Conn) { _ = writeMessage(c, &welcome{Refused: "no"}, maxHello) },
 		"a version of its own": func(c *Conn) { _ = writeMessage(c, &welcome{Version: 9}, maxHello) },
 		"sends frames": func(c *Conn) {
-			_ = receiveHello(c, "n2", time.Second)
+			v, _ := receiveHello(c, "n2", time.Second)
+			_ = answerHello(c, v)
 			b, _ := AppendFrame(nil, &pipeline.Frame{Kind: pipeline.KindClose})
 			_, _ = c.Write(b)
 			_, _ = io.ReadAll(c)
 		},
 		"goes silent": func(c *Conn) {
-			_ = receiveHello(c, "n2", time.Second)
+			v, _ := receiveHello(c, "n2", time.Second)
+			_ = answerHello(c, v)
 			_, _ = io.ReadAll(c)
 		},
 	} {
@@ -568,4 +570,107 @@ func benchLink(b *testing.B, n int) {
 		}
 		<-back
 	}
+}
+
+// A node whose answers cannot be sent hears of it: its own link ends, whether the way back was down before or breaks
+// while frames wait. Without that it would wait for ever.
+func TestLinksLiveAndDieTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newLinkWorld(t, nil, "n1", "n2", "n3")
+		defer w.close()
+		n1, n2 := w.links["n1"], w.links["n2"]
+		unreachable := true
+		n2.cfg.Addr = func(node string) (string, bool) { // n1 can reach n2, n2 cannot reach n1
+			if unreachable && node == "n1" {
+				return "10.9.9.9:1", true
+			}
+			return w.addr(node)
+		}
+		for round := range 3 { // at first the way back is new, then it is down
+			if err := n1.Send("n2", step(1, 1)); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			synctest.Wait()
+			w.sinks["n1"].take()
+			_ = n2.Send("n1", step(1, 1)) // the answer: queued or refused
+			time.Sleep(3 * time.Second)
+			if got := w.sinks["n1"].take(); !slices.Contains(got, "down:n2") {
+				t.Fatalf("round %d: n1 hears %v, not that n2 cannot answer", round, got)
+			}
+		}
+		unreachable = false
+		time.Sleep(3 * time.Second)
+		if node, err := n1.Await(t.Context(), "n2", "n3"); err != nil {
+			t.Fatalf("%s: %v", node, err)
+		}
+		if err := n2.Send("n1", step(2, 1)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := w.sinks["n1"].take(); !slices.Equal(got, []string{"n2:2"}) {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// A node that has just come back is answered: frames for it wait for the link that is made at once, and an attempt to
+// reach it that began before it came back does not count.
+func TestLinkTakesFramesForANodeThatIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answered := 0
+		w := newLinkWorld(t, nil, "n1", "n2")
+		defer w.close()
+		n1, n2 := w.links["n1"], w.links["n2"]
+		_ = n2.Send("n1", step(1, 1))
+		for i := range 20 {
+			w.net.Cut("n2", "n1") // n2's attempts hang from now on
+			w.net.Cut("n1", "n2")
+			time.Sleep(3*time.Second + time.Duration(i)*100*time.Millisecond)
+			w.net.Heal("n2", "n1")
+			w.net.Heal("n1", "n2")
+			w.sinks["n2"].onStep = func(string, *pipeline.Frame) {
+				if err := n2.Send("n1", step(9, 1)); err != nil {
+					t.Errorf("round %d: %v", i, err)
+				}
+			}
+			for n1.Send("n2", step(2, 1)) != nil { // until n1 has noticed
+				time.Sleep(50 * time.Millisecond)
+			}
+			time.Sleep(3 * time.Second) // an attempt that hangs goes before
+			if slices.Contains(w.sinks["n1"].take(), "n2:9") {
+				answered++
+			}
+		}
+		if answered != 20 {
+			t.Errorf("%d of 20 were answered", answered)
+		}
+	})
+}
+
+func TestAwait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newLinkWorld(t, nil, "n1", "n2", "n3")
+		defer w.close()
+		n1 := w.links["n1"]
+		if node, err := n1.Await(t.Context(), "n2", "n3"); err != nil {
+			t.Fatalf("%s: %v", node, err)
+		}
+		w.net.Kill("n3")
+		synctest.Wait()
+		if node, err := n1.Await(t.Context(), "n2", "n3"); node != "n3" || !errors.Is(err, ErrLinkDown) {
+			t.Errorf("%s: %v", node, err)
+		}
+		w.net.Cut("n1", "n2")
+		w.net.Cut("n2", "n1")
+		time.Sleep(3 * time.Second)
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if node, err := n1.Await(ctx, "n2"); node != "n2" || err == nil || time.Since(began) > time.Second {
+			t.Errorf("%s: %v after %v", node, err, time.Since(began))
+		}
+		if node, err := n1.Await(t.Context(), "n9"); node != "n9" || err == nil {
+			t.Errorf("a node nobody knows: %s: %v", node, err)
+		}
+	})
 }

@@ -36,6 +36,8 @@ type outLink struct {
 	mu struct {
 		sync.Mutex
 		state   linkState
+		changed chan struct{} // closed when the state changes
+		revived bool          // the node has shown that it lives since the attempt to connect began
 		err     error
 		pending []byte // encoded frames
 		frames  int    // in pending
@@ -46,7 +48,16 @@ type outLink struct {
 }
 
 func newOutLink(l *Links, node string) *outLink {
-	return &outLink{l: l, node: node, wake: make(chan struct{}, 1), now: make(chan struct{}, 1)}
+	o := &outLink{l: l, node: node, wake: make(chan struct{}, 1), now: make(chan struct{}, 1)}
+	o.mu.changed = make(chan struct{})
+	return o
+}
+
+// become changes the state; o.mu is held.
+func (o *outLink) become(s linkState, err error) {
+	o.mu.state, o.mu.err = s, err
+	close(o.mu.changed)
+	o.mu.changed = make(chan struct{})
 }
 
 func signal(ch chan struct{}) {
@@ -58,6 +69,46 @@ func signal(ch chan struct{}) {
 
 // kick ends the pause between attempts.
 func (o *outLink) kick() { signal(o.now) }
+
+// revive is called when the node has shown that it lives: frames are taken again, and wait for an attempt that begins now.
+func (o *outLink) revive() {
+	o.mu.Lock()
+	o.mu.revived = true
+	if o.mu.state == linkDown {
+		o.become(linkNew, nil)
+	}
+	o.mu.Unlock()
+	o.kick()
+}
+
+// again reports, once, whether the node has shown life since the failed attempt began: then that attempt says nothing.
+func (o *outLink) again() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	was := o.mu.revived
+	o.mu.revived = false
+	return was
+}
+
+// await returns when the link is up, with the error that keeps it down, or when ctx ends.
+func (o *outLink) await(ctx context.Context) error {
+	for {
+		o.mu.Lock()
+		state, err, changed := o.mu.state, o.mu.err, o.mu.changed
+		o.mu.Unlock()
+		switch state {
+		case linkUp:
+			return nil
+		case linkDown, linkGone:
+			return fmt.Errorf("%w: node %s: %w", ErrLinkDown, o.node, err)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
 
 func (o *outLink) send(f *pipeline.Frame) error {
 	o.mu.Lock()
@@ -98,7 +149,11 @@ func (o *outLink) run() {
 	pause := o.l.cfg.RetryMin
 	for {
 		began := time.Now()
+		o.again() // what came before this attempt is answered by it
 		conn, err := o.connect()
+		if err != nil && o.again() && o.l.ctx.Err() == nil {
+			continue
+		}
 		if err == nil {
 			o.l.log.Info("link up", "node", o.node)
 			err = o.pump(conn)
@@ -160,9 +215,10 @@ func (o *outLink) down(err error, gone bool) {
 	o.mu.Lock()
 	was := o.mu.state
 	tell := was == linkUp || was == linkNew && o.mu.frames > 0
-	o.mu.state, o.mu.err = linkDown, err
 	if gone {
-		o.mu.state = linkGone
+		o.become(linkGone, err)
+	} else {
+		o.become(linkDown, err)
 	}
 	o.mu.pending, o.mu.frames, o.mu.writing = nil, 0, 0
 	o.mu.Unlock()
@@ -171,6 +227,7 @@ func (o *outLink) down(err error, gone bool) {
 	}
 	if tell {
 		o.l.peerDown(o.node, err)
+		o.l.hangUp(o.node)
 	}
 }
 
@@ -186,7 +243,7 @@ func (o *outLink) pump(conn *Conn) error {
 		_ = conn.Close()
 	})
 	o.mu.Lock()
-	o.mu.state, o.mu.err = linkUp, nil
+	o.become(linkUp, nil)
 	o.mu.Unlock()
 	err := o.write(conn, heard)
 	_ = conn.Close()
