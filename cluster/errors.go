@@ -4,8 +4,8 @@ import "errors"
 
 // Why a command is refused. Every error of Validate, Apply and DecodeCommand wraps one of these.
 var (
-	// ErrInvalid: the command contradicts itself or breaks a limit; the text names the field.
-	ErrInvalid = errors.New("invalid command")
+	// ErrInvalid: what was asked for contradicts itself or breaks a limit; the text names the field.
+	ErrInvalid = errors.New("invalid")
 	// ErrUnknownCommand: a kind or version this program does not know; it is older than its peers.
 	ErrUnknownCommand = errors.New("unknown command, upgrade this node")
 	// ErrNotFound: the thing the command speaks of is not there.

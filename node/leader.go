@@ -20,7 +20,6 @@ type leader struct {
 	self    string
 	log     *consensus.Log
 	members func() []gossip.Peer
-	propose func(context.Context, cluster.Command) error
 	dead    time.Duration // silence after which a node's layers are placed elsewhere
 	drain   time.Duration // how long a draining placement may finish what it runs
 	out     *slog.Logger

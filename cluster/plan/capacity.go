@@ -74,10 +74,10 @@ func size(n int64) string {
 }
 
 // Fits says whether the model, which need not be in the state, could be placed now, with the stages it asks for
-// and beside what is placed already: nil or a *NoCapacity. A content that has an active placement fits.
+// and beside what is placed already: nil or a *NoCapacity. A content that has an active placement of as many stages fits.
 func Fits(s cluster.State, m cluster.Model, live map[cluster.NodeID]Live, now time.Time) error {
 	for _, pl := range s.PlacementsOf(m.Digest) {
-		if pl.Phase.Active() {
+		if pl.Phase.Active() && (m.Stages == 0 || m.Stages == len(pl.Hops)) {
 			return nil
 		}
 	}

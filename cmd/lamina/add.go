@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"lamina/cluster"
 	"lamina/node/api"
 	"lamina/node/ingest"
 )
@@ -22,6 +23,9 @@ type addCmd struct {
 func (c *addCmd) Run(a *app) error {
 	ctx, cancel := interruptible()
 	defer cancel()
+	if err := c.checkName(); err != nil {
+		return err
+	}
 	cl, err := c.client()
 	if err != nil {
 		return err
@@ -47,6 +51,17 @@ func (c *addCmd) Run(a *app) error {
 		sent.Undo(ctx)
 	}
 	return c.finish(ctx, a, cl, added, err)
+}
+
+// checkName refuses, before anything is cut or sent, a name that the cluster or lamina run would not take.
+func (c *addCmd) checkName() error {
+	if err := cluster.CheckModelName(c.Name); err != nil {
+		return err
+	}
+	if isFile(c.Name) {
+		return fmt.Errorf("the name %s looks like a file, which is what lamina run would take it for; leave out the .gguf or the path", c.Name)
+	}
+	return nil
 }
 
 // finish waits for a model that was added.
@@ -92,6 +107,8 @@ func code(err error) string {
 const (
 	lookEvery = 200 * time.Millisecond
 	patience  = 2 * time.Minute
+	// hopeless is how long the cluster must say that it has no place for what was asked.
+	hopeless = 5 * time.Second
 )
 
 // await waits until a replica of the model is ready, showing what happens meanwhile.
@@ -102,7 +119,7 @@ func (c *addCmd) await(ctx context.Context, a *app, cl *api.Client, m api.Model)
 	defer tick.Stop()
 	state, since := "", time.Now()
 	for {
-		if done := served(m, c.Replicas); done {
+		if served(m, c.Stages, c.Replicas) {
 			line.close()
 			for _, r := range m.Replicas {
 				if r.Phase == "ready" {
@@ -114,8 +131,8 @@ func (c *addCmd) await(ctx context.Context, a *app, cl *api.Client, m api.Model)
 		if now := placing(m); now != state {
 			state, since = now, time.Now()
 			line.set(now)
-		} else if time.Since(since) > patience {
-			return fmt.Errorf("%s is in the cluster, but not served yet (%s); lamina ps shows how it goes on, lamina rm %s takes it back", m.Name, state, m.Name)
+		} else if wait := time.Since(since); wait > patience || m.Problem != "" && wait > hopeless {
+			return c.unserved(m, state)
 		}
 		select {
 		case <-tick.C:
@@ -129,15 +146,28 @@ func (c *addCmd) await(ctx context.Context, a *app, cl *api.Client, m api.Model)
 	}
 }
 
-// served says whether as many replicas are ready as were asked for, one at least.
-func served(m api.Model, wanted int) bool {
+// served says whether as many replicas are ready as were asked for, one at least, in as many stages as were asked for.
+func served(m api.Model, stages, replicas int) bool {
 	ready := 0
 	for _, r := range m.Replicas {
-		if r.Phase == "ready" {
+		if r.Phase == "ready" && (stages == 0 || stages == len(r.Hops)) {
 			ready++
 		}
 	}
-	return ready >= max(wanted, 1)
+	return ready >= max(replicas, 1)
+}
+
+// unserved says how far a model has come that is not served as it was asked for.
+func (c *addCmd) unserved(m api.Model, state string) error {
+	how := "is in the cluster, but not served yet"
+	if m.Ready {
+		how = "is served, but not yet as asked"
+	}
+	why := state
+	if m.Problem != "" {
+		why = m.Problem
+	}
+	return fmt.Errorf("%s %s (%s); lamina ps shows how it goes on, lamina rm %s takes it back", m.Name, how, why, m.Name)
 }
 
 // placing says in a line what the replicas of a model are about.

@@ -38,5 +38,13 @@ func (c *psCmd) Run(a *app) error {
 	if len(models) == 0 {
 		fmt.Fprintln(a.err, "No models yet; lamina add NAME FILE adds one.")
 	}
-	return t.flush()
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, m := range models {
+		if m.Problem != "" {
+			fmt.Fprintf(a.err, "%s: %s\n", m.Name, m.Problem)
+		}
+	}
+	return nil
 }

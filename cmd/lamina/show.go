@@ -38,6 +38,9 @@ func (c *showCmd) Run(a *app) error {
 	t.row("context", m.Context)
 	t.row("size", fmt.Sprintf("%s in %d parts", size(m.Bytes), len(m.Blobs)))
 	t.row("added", time.Unix(m.Created, 0).Format(time.DateTime))
+	if m.Problem != "" {
+		t.row("problem", m.Problem)
+	}
 	for _, r := range m.Replicas {
 		text := r.Phase + " " + hops(r)
 		if r.Reason != "" {

@@ -86,6 +86,13 @@ check("completions", c.object == "text_completion" and "Paris" in c.choices[0].t
 e = client.completions.create(model=model, prompt="The capital of France is", max_tokens=1, temperature=0, echo=True, logprobs=2)
 l = e.choices[0].logprobs
 check("echo with logprobs", e.choices[0].text.startswith("The capital of France is") and l.token_logprobs[0] is None and len(l.tokens) == len(l.token_logprobs) == 6, l)
+scored = client.completions.create(model=model, prompt="The capital of France is", max_tokens=0, temperature=0, echo=True, logprobs=2)
+s = scored.choices[0].logprobs
+check("a prompt scored without an answer", scored.choices[0].text == "The capital of France is" and s.tokens == l.tokens[:-1] and s.token_logprobs == l.token_logprobs[:-1] and scored.usage.completion_tokens == 0, scored)
+accents = client.completions.create(model=model, prompt="Zürich 🌱", max_tokens=0, echo=True, logprobs=0).choices[0].text
+check("an echoed prompt keeps its characters", accents == "Zürich 🌱", accents)
+one = client.completions.create(model=model, prompt=[504], max_tokens=0, echo=True, logprobs=0).choices[0].logprobs
+check("a prompt of one token", len(one.tokens) == 1 and one.token_logprobs == [None], one)
 both = client.completions.create(model=model, prompt=["One, two,", "Red, green,"], max_tokens=2, temperature=0)
 check("a list of prompts", [x.index for x in both.choices] == [0, 1], both)
 streamed = "".join(x.choices[0].text for x in client.completions.create(model=model, prompt="The capital of France is", max_tokens=5, temperature=0, stream=True) if x.choices)

@@ -49,7 +49,9 @@ type Model struct {
 	Bytes   int64  `json:"bytes"` // of all blobs
 	Created int64  `json:"created"`
 	// Ready says that at least one replica serves.
-	Ready    bool      `json:"ready"`
+	Ready bool `json:"ready"`
+	// Problem says why it has fewer replicas than asked for, and what to do.
+	Problem  string    `json:"problem,omitempty"`
 	Replicas []Replica `json:"replicas"`
 	Blobs    []Blob    `json:"blobs,omitempty"` // only where one model is asked for
 }

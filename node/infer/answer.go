@@ -29,6 +29,7 @@ type answer struct {
 	last    time.Time
 	told    bool // started was called
 	emitted []int32
+	echoed  int // tokens of the prompt that were shown with their log probabilities
 	stream  *text.Stream
 	settle  settler
 	result  Result
@@ -75,6 +76,9 @@ func (a *answer) attempt(ctx context.Context, n int) (retry bool, err error) {
 	}
 	if err := a.tell(route); err != nil {
 		return false, err
+	}
+	if a.r.PromptOnly && !a.scores() {
+		return false, nil // nothing is to be computed
 	}
 	sctx, span := a.s.cfg.Tracer.Start(ctx, "generate", slog.String("lamina.route", RouteString(route.Hops)), slog.Int("lamina.attempt", n), slog.Int("lamina.resumed_at", len(a.emitted)))
 	_, err = a.s.cfg.Driver.Generate(sctx, a.request(sctx, route), a.take)
@@ -130,11 +134,19 @@ func (a *answer) tell(route Route) error {
 	if err := a.started(Started{Model: a.m.Name, Digest: a.m.Digest, Route: RouteString(route.Hops), PromptTokens: len(a.prompt)}); err != nil {
 		return err
 	}
-	if a.r.Echo && !a.r.Sampling.WantLogprobs {
-		return a.emit(a.echo(nil))
+	if !a.r.Echo {
+		return nil
 	}
-	return nil
+	ev := Event{Text: a.m.Tokenizer.Decode(a.prompt, true)}
+	if a.scores() { // nothing foretells the first token
+		ev.Tokens = []TokenInfo{{TokenLogprob: TokenLogprob{ID: a.prompt[0], Bytes: a.m.Tokenizer.Piece(a.prompt[0]), NoLogprob: true}}}
+		a.echoed = 1
+	}
+	return a.emit(ev)
 }
+
+// scores says whether the prompt is shown with log probabilities.
+func (a *answer) scores() bool { return a.r.Echo && a.r.Sampling.WantLogprobs }
 
 // request is the rest of the answer as the pipeline sees it: what was emitted has become part of the prompt.
 func (a *answer) request(ctx context.Context, route Route) pipeline.Request {
@@ -143,7 +155,7 @@ func (a *answer) request(ctx context.Context, route Route) pipeline.Request {
 	r := pipeline.Request{
 		Seq: sequenceID(), Model: a.m.Digest, Epoch: route.Epoch, Route: route.Hops, Tokens: tokens,
 		MaxNew: a.maxNew - len(a.emitted), Sampling: a.r.Sampling,
-		PromptLogprobs: a.r.Echo && a.r.Sampling.WantLogprobs && len(a.emitted) == 0,
+		PromptLogprobs: a.scores() && len(a.emitted) == 0,
 		Trace:          a.s.cfg.Tracer.Traceparent(ctx),
 	}
 	if !a.r.IgnoreEOS {
@@ -191,26 +203,14 @@ func (a *answer) take(t pipeline.Token) error {
 	return nil
 }
 
-// takePrompt shows a prompt token with its log probability, for echo with logprobs.
+// takePrompt shows a prompt token with its log probability, for echo with logprobs; the text was shown before. A route
+// that follows a lost one scores the prompt again: what was shown is not shown twice.
 func (a *answer) takePrompt(t pipeline.Token) error {
-	if t.Index == 1 { // the first token has no predecessor and no log probability
-		if err := a.send(a.echo(a.prompt[:1])); err != nil {
-			return err
-		}
+	if t.Index != a.echoed {
+		return nil
 	}
-	return a.send(Event{Text: string(a.m.Tokenizer.Piece(t.ID)), Tokens: []TokenInfo{a.info(t.Token)}})
-}
-
-// echo is the prompt as an event; with ids given, those tokens with it.
-func (a *answer) echo(ids []int32) Event {
-	if ids == nil {
-		return Event{Text: a.m.Tokenizer.Decode(a.prompt, true)}
-	}
-	ev := Event{Text: a.m.Tokenizer.Decode(ids, true)}
-	for _, id := range ids {
-		ev.Tokens = append(ev.Tokens, TokenInfo{TokenLogprob: TokenLogprob{ID: id, Bytes: a.m.Tokenizer.Piece(id), NoLogprob: true}})
-	}
-	return ev
+	a.echoed++
+	return a.send(Event{Tokens: []TokenInfo{a.info(t.Token)}})
 }
 
 // closeText shows what was held back when the answer ended by itself.
@@ -249,6 +249,11 @@ func (a *answer) info(t sample.Token) TokenInfo {
 }
 
 func (a *answer) finish() Result {
+	if a.r.PromptOnly && !a.routed.IsZero() {
+		a.result.Finish = FinishLength
+		a.first = time.Now()
+		a.last = a.first
+	}
 	a.result.CompletionTokens = len(a.emitted)
 	t := &a.result.Timings
 	if !a.routed.IsZero() {

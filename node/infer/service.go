@@ -226,6 +226,9 @@ func checkTokens(ids []int32, vocab int) error {
 // budget is how many tokens the answer may have.
 func (s *Service) budget(m *Model, r Request, prompt int) (int, error) {
 	room := m.Context - prompt
+	if r.PromptOnly && room >= 0 {
+		return 0, nil
+	}
 	if room < 1 {
 		return 0, fmt.Errorf("%w: the prompt has %d tokens, the model's context holds %d; shorten the prompt", ErrContextLength, prompt, m.Context)
 	}

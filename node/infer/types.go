@@ -25,7 +25,9 @@ type Request struct {
 	Tokens   []int32
 	// MaxTokens bounds the answer; 0 means as far as the context reaches.
 	MaxTokens int
-	Sampling  sample.Params
+	// PromptOnly asks for no answer, only for what Echo shows of the prompt; MaxTokens does not count then.
+	PromptOnly bool
+	Sampling   sample.Params
 	// Stop holds strings that end the answer; they are not part of it.
 	Stop []string
 	// IgnoreEOS goes on past the model's end-of-answer tokens (benchmarks).

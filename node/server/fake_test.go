@@ -76,6 +76,10 @@ func (f *fakeService) Generate(ctx context.Context, r infer.Request, started fun
 			return res, err
 		}
 	}
+	if r.PromptOnly {
+		res.Finish = infer.FinishLength
+		return res, nil
+	}
 	text := ""
 	for i, t := range script {
 		if r.MaxTokens == i && i > 0 {

@@ -108,10 +108,15 @@ func (s *Server) chat(x *exchange) error {
 
 // request checks what a chat says.
 func (r *chatRequest) request(s *Server, id string) (infer.Request, error) {
-	if r.MaxCompletionTokens != nil {
-		if *r.MaxCompletionTokens < 1 {
-			return infer.Request{}, invalid("max_completion_tokens", "is %d; it must be 1 or more", *r.MaxCompletionTokens)
+	for _, f := range []struct {
+		name string
+		n    *int
+	}{{"max_completion_tokens", r.MaxCompletionTokens}, {"max_tokens", r.MaxTokens}} {
+		if f.n != nil && *f.n < 1 {
+			return infer.Request{}, invalid(f.name, "is %d; it must be 1 or more", *f.n)
 		}
+	}
+	if r.MaxCompletionTokens != nil {
 		r.MaxTokens = r.MaxCompletionTokens
 	}
 	req, err := r.check(s, id)

@@ -99,8 +99,13 @@ func (r *completionRequest) requests(s *Server, id string) ([]infer.Request, err
 	if r.BestOf != nil && *r.BestOf != r.n() {
 		return nil, unsupported("best_of", "is not supported by this server; leave it out")
 	}
-	if r.MaxTokens == nil {
+	switch {
+	case r.MaxTokens == nil:
 		req.MaxTokens = completionTokens
+	case *r.MaxTokens == 0 && r.Echo: // the prompt's log probabilities alone
+		req.PromptOnly = true
+	case *r.MaxTokens < 1:
+		return nil, invalid("max_tokens", "is %d; it must be 1 or more, or 0 with echo", *r.MaxTokens)
 	}
 	req.Echo = r.Echo
 	if r.Logprobs != nil {

@@ -86,9 +86,6 @@ func (p *openAIParams) checkRanges() error {
 	if p.TopK != nil && *p.TopK < -1 {
 		return invalid("top_k", "is %d; it must be 1 or more, or 0 or -1 for all", *p.TopK)
 	}
-	if p.MaxTokens != nil && *p.MaxTokens < 1 {
-		return invalid("max_tokens", "is %d; it must be 1 or more", *p.MaxTokens)
-	}
 	return nil
 }
 
