@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -30,6 +32,11 @@ func newTiny(t testing.TB, file []byte) *tinyModel {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newModel(t, f)
+}
+
+func newModel(t testing.TB, f *gguf.File) *tinyModel {
+	var err error
 	m := &tinyModel{t: t, meta: f, parts: map[string][]byte{}, w: kernels.NewWorkers(2)}
 	t.Cleanup(m.w.Close)
 	if err := shard.Cut(f, func(p shard.Part, data []byte) error { m.parts[p.Name] = bytes.Clone(data); return nil }); err != nil {
@@ -177,5 +184,75 @@ func TestForShardErrors(t *testing.T) {
 	}
 	if _, err := s.Step([]Rows{{Seq: &idleSeq{}, Tokens: []int32{1}}}); err == nil {
 		t.Error("a sequence of another kind is stepped")
+	}
+}
+
+// smol is the packaged small model's file.
+func smol(b *testing.B) *gguf.File {
+	dir := os.Getenv("LAMINA_MODELS")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			b.Fatal(err)
+		}
+		dir = filepath.Join(cache, "lamina", "models")
+	}
+	f, err := gguf.Open(filepath.Join(dir, "SmolLM2-135M-Instruct.Q4_1.gguf"))
+	if errors.Is(err, os.ErrNotExist) {
+		b.Skipf("%v; fetch it with: make models", err)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { f.Close() })
+	return f
+}
+
+// BenchmarkModel is greedy decoding of SmolLM2 after a prompt of 64: by a plain loop over one shard, and through
+// pipelines whose stages share the machine. What it shows is the pipeline's share of the time.
+func BenchmarkModel(b *testing.B) {
+	m := newModel(b, smol(b))
+	r := Request{Model: "m", Epoch: 5, Sampling: sample.Greedy(), MaxNew: 64}
+	for i := range 64 {
+		r.Tokens = append(r.Tokens, int32(1000+i*37))
+	}
+	b.Run("loop", func(b *testing.B) {
+		s := m.open(0, m.info.Layers, 0)
+		for range b.N {
+			m.alone(s, r)
+		}
+		b.ReportMetric(float64(b.N*r.MaxNew)/b.Elapsed().Seconds(), "tokens/s")
+	})
+	for _, hops := range []int{1, 2, 3} {
+		for _, seqs := range []int{1, 8} {
+			b.Run(fmt.Sprintf("hops=%d/seqs=%d", hops, seqs), func(b *testing.B) {
+				l := &lab{t: b, m: NewMemory(), hosts: map[string]*Host{}, closed: map[string]int{}}
+				defer l.close()
+				r := r
+				for i, sp := range spans(m.info.Layers, hops) {
+					name := fmt.Sprintf("n%d", i)
+					h := l.host(name, Limits{})
+					if err := h.Serve(StageKey{Model: "m", Epoch: 5, Index: i}, ForShard(m.open(sp[0], sp[1], 0))); err != nil {
+						b.Fatal(err)
+					}
+					r.Route = append(r.Route, Hop{name, sp[0], sp[1]})
+				}
+				b.ResetTimer()
+				var wg sync.WaitGroup
+				for i := range seqs {
+					wg.Go(func() {
+						r := r
+						for n := range b.N {
+							r.Seq = uint64(i*b.N + n + 1)
+							if _, _, err := l.generate(context.Background(), "n0", r); err != nil {
+								b.Error(err)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N*seqs*r.MaxNew)/b.Elapsed().Seconds(), "tokens/s")
+			})
+		}
 	}
 }

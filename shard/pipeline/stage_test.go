@@ -362,8 +362,8 @@ func TestStageSpentAndWire(t *testing.T) {
 	head, tail := newBench(t, 0, 2, Limits{}), newBench(t, 1, 2, Limits{})
 	head.open(1, 2)
 	tail.open(1, 2)
-	out := head.in("g", Frame{Kind: KindStep, Seq: 1, Flags: FlagPrompt | FlagSample, Count: 4, Tokens: []int32{1, 2, 3, 4}})
-	out = head.step()
+	head.in("g", Frame{Kind: KindStep, Seq: 1, Flags: FlagPrompt | FlagSample, Count: 4, Tokens: []int32{1, 2, 3, 4}})
+	out := head.step()
 	if f := out[0].f; f.Spent != 0 || !f.has(FlagSample) || f.Count != 4 {
 		t.Fatalf("stage 0 sends %+v", f)
 	}
