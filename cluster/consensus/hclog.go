@@ -7,21 +7,59 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
-// logger is the hclog.Logger that raft wants, writing to a slog.Logger. hclog's trace level is slog's debug
+// logger is the hclog.Logger that raft wants, writing to a slog.Logger. Raft tells its every move: what is info to it is
+// debug to an operator, who hears from this program who leads and who votes; and while a peer is away raft says so up to a
+// hundred times a second, so the same about the same peer is told once in every `quietFor`. Raft's trace is slog's debug
 // minus four. Its level is slog's handler's to decide: SetLevel does nothing.
 type logger struct {
 	log  *slog.Logger
 	name string
 	args []any
+	told *told
+}
+
+// told remembers what was logged when. Loggers made from one another share it.
+type told struct {
+	now func() time.Time
+	mu  sync.Mutex
+	at  map[string]time.Time
+	cut map[string]int // how often it was left out since
+}
+
+const (
+	quietFor = 10 * time.Second
+	maxTold  = 256 // kinds of line; more forget what was told
+)
+
+// again says whether a line is to be left out, and else how often it was since it was last told.
+func (t *told) again(line string) (leave bool, missed int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	if at, ok := t.at[line]; ok && now.Sub(at) < quietFor {
+		t.cut[line]++
+		return true, 0
+	}
+	if len(t.at) >= maxTold {
+		clear(t.at)
+		clear(t.cut)
+	}
+	missed = t.cut[line]
+	t.at[line], t.cut[line] = now, 0
+	return false, missed
 }
 
 var _ hclog.Logger = (*logger)(nil)
 
-func newLogger(l *slog.Logger) *logger { return &logger{log: l} }
+func newLogger(l *slog.Logger) *logger {
+	return &logger{log: l, name: "raft", told: &told{now: time.Now, at: map[string]time.Time{}, cut: map[string]int{}}}
+}
 
 const levelTrace = slog.LevelDebug - 4
 
@@ -29,14 +67,14 @@ func slogLevel(l hclog.Level) slog.Level {
 	switch l {
 	case hclog.Trace:
 		return levelTrace
-	case hclog.Debug:
+	case hclog.Debug, hclog.Info:
 		return slog.LevelDebug
 	case hclog.Warn:
 		return slog.LevelWarn
 	case hclog.Error:
 		return slog.LevelError
 	}
-	return slog.LevelInfo
+	return slog.LevelDebug
 }
 
 // Log implements hclog.Logger.
@@ -55,7 +93,26 @@ func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 			}
 		}
 	}
+	if lv >= slog.LevelWarn {
+		leave, missed := l.told.again(msg + " " + peerOf(args))
+		if leave {
+			return
+		}
+		if missed > 0 {
+			args = append(args, "repeated", missed)
+		}
+	}
 	l.log.Log(ctx, lv, msg, args...)
+}
+
+// peerOf is whom a line is about, "" if it names nobody.
+func peerOf(args []any) string {
+	for i := 0; i+1 < len(args); i += 2 {
+		if args[i] == "peer" || args[i] == "node" {
+			return fmt.Sprint(args[i+1])
+		}
+	}
+	return ""
 }
 
 func (l *logger) enabled(level hclog.Level) bool {
@@ -97,7 +154,7 @@ func (l *logger) ImpliedArgs() []any { return l.args }
 
 // With implements hclog.Logger.
 func (l *logger) With(args ...any) hclog.Logger {
-	return &logger{l.log.With(args...), l.name, append(append([]any{}, l.args...), args...)}
+	return &logger{l.log.With(args...), l.name, append(append([]any{}, l.args...), args...), l.told}
 }
 
 // Name implements hclog.Logger.
@@ -112,14 +169,14 @@ func (l *logger) Named(name string) hclog.Logger {
 }
 
 // ResetNamed implements hclog.Logger.
-func (l *logger) ResetNamed(name string) hclog.Logger { return &logger{l.log, name, l.args} }
+func (l *logger) ResetNamed(name string) hclog.Logger { return &logger{l.log, name, l.args, l.told} }
 
 // SetLevel implements hclog.Logger.
 func (l *logger) SetLevel(hclog.Level) {}
 
 // GetLevel implements hclog.Logger.
 func (l *logger) GetLevel() hclog.Level {
-	for _, level := range []hclog.Level{hclog.Trace, hclog.Debug, hclog.Info, hclog.Warn, hclog.Error} {
+	for _, level := range []hclog.Level{hclog.Trace, hclog.Info, hclog.Warn, hclog.Error} {
 		if l.enabled(level) {
 			return level
 		}

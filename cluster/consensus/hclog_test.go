@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -24,18 +25,16 @@ func TestLoggerWritesToSlog(t *testing.T) {
 	l.Named("a").Named("b").With("peer", "n2").Warn("slow", "by", hclog.Fmt("%d ms", 5))
 	l.ResetNamed("c").Error("broken")
 	l.StandardLogger(nil).Print("a line")
-	want := `level=INFO msg=started servers=3
-level=WARN msg="a.b: slow" peer=n2 by="5 ms"
+	want := `level=WARN msg="raft.a.b: slow" peer=n2 by="5 ms"
 level=ERROR msg="c: broken"
-level=INFO msg="a line"
 `
 	if b.String() != want {
 		t.Errorf("got\n%swant\n%s", b.String(), want)
 	}
-	if l.IsDebug() || l.IsTrace() || !l.IsInfo() || !l.IsWarn() || !l.IsError() || l.GetLevel() != hclog.Info {
+	if l.IsDebug() || l.IsTrace() || l.IsInfo() || !l.IsWarn() || !l.IsError() || l.GetLevel() != hclog.Warn {
 		t.Error("levels are not those of the handler")
 	}
-	if with := l.With("k", "v"); len(with.ImpliedArgs()) != 2 || with.Name() != "" {
+	if with := l.With("k", "v"); len(with.ImpliedArgs()) != 2 || with.Name() != "raft" {
 		t.Error("implied arguments are lost")
 	}
 	if got := newLogger(slog.New(slog.DiscardHandler)).GetLevel(); got != hclog.Off {
@@ -43,5 +42,32 @@ level=INFO msg="a line"
 	}
 	if strings.Contains(b.String(), "hidden") {
 		t.Error("debug shows")
+	}
+}
+
+// A peer that is away makes a line now and then, not a hundred in a second, and hides nothing else.
+func TestLoggerDoesNotRepeatItself(t *testing.T) {
+	var b bytes.Buffer
+	l := newLogger(slog.New(slog.NewTextHandler(&b, nil)))
+	now := time.Unix(1, 0)
+	l.told.now = func() time.Time { return now }
+	say := func(n int, args ...any) {
+		for range n {
+			l.Error("failed to heartbeat to", args...)
+		}
+	}
+	say(100, "peer", "n2", "error", "refused")
+	say(100, "peer", "n3", "error", "refused")
+	l.Warn("something else")
+	now = now.Add(quietFor)
+	say(5, "peer", "n2", "error", "refused")
+	if got := strings.Count(b.String(), "\n"); got != 4 || !strings.Contains(b.String(), "repeated=99") {
+		t.Errorf("%d lines, want 4, the last with how many were left out:\n%s", got, b.String())
+	}
+	for i := range 3 * maxTold {
+		say(1, "peer", i)
+	}
+	if len(l.told.at) > maxTold || len(l.told.cut) > maxTold {
+		t.Errorf("the logger remembers %d lines", len(l.told.at))
 	}
 }

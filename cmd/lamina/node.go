@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"lamina/node"
 )
@@ -38,6 +39,11 @@ func (f nodeFlags) config(a *app, join string) node.Config {
 	return c
 }
 
+// touchTime is how long a node that listens may be out of touch with its cluster before it says that it is ready all the
+// same: after an outage of all nodes the cluster is there again only when most have been started, and a script that
+// starts one after the other waits for each.
+const touchTime = 3 * time.Second
+
 // serve runs a node until it is told to stop. started runs once the cluster knows the node.
 func serve(a *app, cfg node.Config, started func(context.Context, *node.Node)) error {
 	stop := make(chan os.Signal, 2)
@@ -61,13 +67,9 @@ func serve(a *app, cfg node.Config, started func(context.Context, *node.Node)) e
 		<-begun
 		return n.Close()
 	}
-	select {
-	case <-n.Known():
-		peer, http := n.Addrs()
-		fmt.Fprintf(a.err, "ready: node %s, API http://%s, peers %s\n", n.Name(), http, peer)
+	if meet(a, n, stop) {
 		started(ctx, n)
 		<-stop
-	case <-stop:
 	}
 	fmt.Fprintln(a.err, "stopping; once more to stop at once")
 	closed := make(chan error, 1)
@@ -77,5 +79,29 @@ func serve(a *app, cfg node.Config, started func(context.Context, *node.Node)) e
 		return err
 	case <-stop:
 		return context.Canceled // what is left ends with the process
+	}
+}
+
+// meet says when the node is ready, waits until the cluster knows it, and returns true; false if it is told to stop before.
+func meet(a *app, n *node.Node, stop <-chan os.Signal) bool {
+	peer, http := n.Addrs()
+	ready := fmt.Sprintf("ready: node %s, API http://%s, peers %s", n.Name(), http, peer)
+	late := time.NewTimer(touchTime)
+	defer late.Stop()
+	select {
+	case <-n.Known():
+		fmt.Fprintln(a.err, ready)
+		return true
+	case <-stop:
+		return false
+	case <-late.C:
+	}
+	fmt.Fprintf(a.err, "%s\nThe node serves, but is not in touch with its cluster yet (%v); it goes on trying.\n", ready, n.Ready())
+	select {
+	case <-n.Known():
+		fmt.Fprintln(a.err, "The node is in touch with its cluster.")
+		return true
+	case <-stop:
+		return false
 	}
 }

@@ -21,14 +21,16 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+bold='' plain=''
+[ ! -t 1 ] || { bold=$'\033[1m' plain=$'\033[0m'; }
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 die() {
 	printf '%s\n' "$*" >&2
 	exit 1
 }
 ready() { # ready NAME PID: waits until the node says so
 	for _ in $(seq 300); do
-		grep -q ready "$work/$1.log" 2>/dev/null && return
+		grep -q ^ready "$work/$1.log" 2>/dev/null && return
 		kill -0 "$2" 2>/dev/null || die "node $1 did not start: $(cat "$work/$1.log")"
 		sleep 0.1
 	done
