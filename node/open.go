@@ -91,7 +91,11 @@ func (n *Node) openPeers(context.Context) (err error) {
 		PeerDown: func(node string, err error) { n.host.PeerDown(node, err) },
 	})
 	n.onClose(n.links.Close)
-	n.host = pipeline.NewHost(pipeline.HostConfig{Self: n.cfg.Name, Send: n.links, Events: n.tracer.Events()})
+	events := n.tracer.Events()
+	events.Panicked = func(at pipeline.StageInfo, value any, stack []byte) {
+		n.out.Error("a step panicked; the sequences of the stage have failed", "model", at.Model, "stage", at.Index, "panic", value, "stack", string(stack))
+	}
+	n.host = pipeline.NewHost(pipeline.HostConfig{Self: n.cfg.Name, Send: n.links, Events: events})
 	n.onClose(n.host.Close)
 	n.client = n.mux.HTTPClient(n.address)
 	return nil
