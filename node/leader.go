@@ -159,8 +159,8 @@ func (l *leader) voters(ctx context.Context, s cluster.State, now time.Time) {
 	}
 }
 
-// live is what the planner may count on. A node that has been silent for a moment is still counted: a restart is
-// shorter than moving its layers.
+// live is what the planner may count on. A node that has been silent for a moment still keeps its layers: a restart is shorter
+// than moving them.
 func (l *leader) live(now time.Time) map[cluster.NodeID]plan.Live {
 	out := map[cluster.NodeID]plan.Live{}
 	peers := map[cluster.NodeID]gossip.Peer{}
@@ -169,7 +169,7 @@ func (l *leader) live(now time.Time) map[cluster.NodeID]plan.Live {
 	}
 	for id, v := range l.sightings() {
 		p := peers[id]
-		out[id] = plan.Live{Memory: p.MemoryTotal, Speed: p.Speed, Alive: v.alive || now.Sub(v.since) < l.dead}
+		out[id] = plan.Live{Memory: p.MemoryTotal, Speed: p.Speed, Alive: v.alive || now.Sub(v.since) < l.dead, Silent: !v.alive}
 	}
 	return out
 }

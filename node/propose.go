@@ -40,7 +40,8 @@ type proposeReply struct {
 }
 
 // Propose returns when the command is agreed on and applied here. Errors wrap cluster's sentinels (refused), or
-// server.ErrNoQuorum when no leader took it in time; then it may still be agreed on later.
+// server.ErrNoQuorum when no leader took it in time, or the leader was lost on the way (consensus.ErrUncertain); then it may still be
+// agreed on later.
 func (p *proposer) Propose(ctx context.Context, c cluster.Command) error {
 	body, err := cluster.EncodeCommand(c)
 	if err != nil {
@@ -53,7 +54,10 @@ func (p *proposer) Propose(ctx context.Context, c cluster.Command) error {
 		if err == nil {
 			return p.applied(ctx, index)
 		}
-		if isRefusal(err) || errors.Is(err, consensus.ErrClosed) || errors.Is(err, consensus.ErrUncertain) {
+		if errors.Is(err, consensus.ErrUncertain) {
+			return fmt.Errorf("%w: %w", server.ErrNoQuorum, err)
+		}
+		if isRefusal(err) || errors.Is(err, consensus.ErrClosed) {
 			return err
 		}
 		select {
@@ -162,6 +166,8 @@ func (p *proposer) servePropose(w http.ResponseWriter, r *http.Request) {
 		if reply.Leader == "" {
 			reply.Leader = p.self // "I do not know one either": whoever asks tries elsewhere
 		}
+	case errors.Is(err, consensus.ErrBusy):
+		reply.Leader = p.self // nothing was agreed on; later, or elsewhere if the lead is being handed over
 	case err != nil:
 		reply.Code, reply.Text = cluster.ErrorCode(err), err.Error()
 		if reply.Code == "" {

@@ -81,6 +81,16 @@ func Fits(s cluster.State, m cluster.Model, live map[cluster.NodeID]Live, now ti
 			return nil
 		}
 	}
+	heard := make(map[cluster.NodeID]Live, len(live))
+	for id, l := range live {
+		l.Silent = false
+		heard[id] = l
+	}
+	return fitsNow(s, m, heard, now)
+}
+
+// fitsNow is Fits without the nodes that are silent.
+func fitsNow(s cluster.State, m cluster.Model, live map[cluster.NodeID]Live, now time.Time) error {
 	p := newPlanner(s, live, now)
 	if p.costs[m.Digest] == nil {
 		p.add(m)

@@ -20,6 +20,9 @@ type Live struct {
 	Speed float64
 	// Alive is false once the node has been silent for so long that its layers should be placed elsewhere.
 	Alive bool
+	// Silent says that the node is not heard of at the moment. While it counts as alive it keeps what it has loaded, for it may
+	// be restarting, but gets nothing new, and what it has not begun to load goes elsewhere.
+	Silent bool
 }
 
 // Failed loads are tried again on the same node after a pause that doubles from failure to failure.
@@ -83,7 +86,7 @@ func (w *want) missing() int {
 func newPlanner(s cluster.State, live map[cluster.NodeID]Live, now time.Time) *planner {
 	p := &planner{state: s, live: live, now: now, free: make(map[cluster.NodeID]int64), costs: make(map[string]*cost)}
 	for _, m := range s.Members {
-		if l, ok := live[m.ID]; ok && l.Alive && !m.Down {
+		if l, ok := live[m.ID]; ok && l.Alive && !l.Silent && !m.Down {
 			p.free[m.ID] = l.Memory
 		}
 	}
@@ -152,10 +155,10 @@ func (p *planner) dead(id cluster.NodeID) bool {
 	return !member || m.Down
 }
 
-// deadNode returns the first dead node of a placement.
+// deadNode returns the first dead node of a placement; for one of which nothing is loaded yet, one that is silent will do.
 func (p *planner) deadNode(pl cluster.Placement) (cluster.NodeID, bool) {
 	for _, h := range pl.Hops {
-		if p.dead(h.Node) {
+		if p.dead(h.Node) || pl.Phase == cluster.Planned && p.live[h.Node].Silent {
 			return h.Node, true
 		}
 	}

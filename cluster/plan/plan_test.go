@@ -170,7 +170,10 @@ func (w *world) event(t *rapid.T) {
 	w.now = w.now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "wait")) * time.Second)
 	switch rapid.IntRange(0, 9).Draw(t, "event") {
 	case 0, 1, 2:
-		w.live[id] = Live{rapid.Int64Range(0, 3000).Draw(t, "memory"), rapid.Float64Range(0, 4).Draw(t, "speed"), rapid.IntRange(0, 3).Draw(t, "alive") > 0}
+		w.live[id] = Live{
+			Memory: rapid.Int64Range(0, 3000).Draw(t, "memory"), Speed: rapid.Float64Range(0, 4).Draw(t, "speed"),
+			Alive: rapid.IntRange(0, 3).Draw(t, "alive") > 0, Silent: rapid.IntRange(0, 3).Draw(t, "silent") == 0,
+		}
 		_ = w.apply(cluster.MemberUp{Member: cluster.Member{ID: id, Peer: id, Incarnation: w.index + 1}, At: w.now})
 	case 3, 4:
 		s := drawShape(t, 8)
@@ -250,7 +253,7 @@ func (w *world) checkWanted(t *rapid.T) {
 		if bad != (len(want.good) < want.replicas) || bad && (pr.Have != len(want.good) || pr.Want != want.replicas) {
 			t.Fatalf("%s has %d of %d replicas; the problem is %+v", want.model.Name, len(want.good), want.replicas, pr)
 		}
-		if err := Fits(w.state, want.model, w.live, w.now); err == nil && len(want.good) == 0 && len(want.broken) == 0 {
+		if err := fitsNow(w.state, want.model, w.live, w.now); err == nil && len(want.good) == 0 && len(want.broken) == 0 {
 			t.Fatalf("%s fits and is not placed", want.model.Name)
 		}
 	}
@@ -297,7 +300,7 @@ func BenchmarkPlan(b *testing.B) {
 			w := newWorld()
 			for i := range n {
 				id := fmt.Sprint("n", i)
-				w.live[id] = Live{1000, 1 + float64(i%5)/10, true}
+				w.live[id] = Live{Memory: 1000, Speed: 1 + float64(i%5)/10, Alive: true}
 				_ = w.apply(cluster.MemberUp{Member: cluster.Member{ID: id, Peer: id, Incarnation: 1}, At: w.now})
 			}
 			s := defaultShape()

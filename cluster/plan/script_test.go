@@ -175,11 +175,15 @@ func (w *world) run(t *testing.T, line string) string {
 	case "node": // name memory speed
 		memory, _ := strconv.ParseInt(f[2], 10, 64)
 		speed, _ := strconv.ParseFloat(f[3], 64)
-		w.live[f[1]] = Live{memory, speed, true}
+		w.live[f[1]] = Live{Memory: memory, Speed: speed, Alive: true}
 		w.must(t, cluster.MemberUp{Member: cluster.Member{ID: f[1], Peer: f[1], Incarnation: 1}, At: w.now})
 	case "dead", "alive":
 		l := w.live[f[1]]
 		l.Alive = f[0] == "alive"
+		w.live[f[1]] = l
+	case "silent", "heard":
+		l := w.live[f[1]]
+		l.Silent = f[0] == "silent"
 		w.live[f[1]] = l
 	case "unknown":
 		delete(w.live, f[1])

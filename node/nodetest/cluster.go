@@ -28,6 +28,9 @@ type Cluster struct {
 	Nodes []*node.Node // nil where a node is down
 	cfgs  []node.Config
 	log   *Log
+
+	dir       string
+	configure []func(*node.Config)
 }
 
 // Log keeps what the nodes say, to be shown when a test fails.
@@ -46,35 +49,42 @@ func (l *Log) Write(p []byte) (int, error) {
 // Start starts n nodes and waits until each knows itself a member.
 func Start(t testing.TB, n int, configure ...func(*node.Config)) *Cluster {
 	t.Helper()
-	c := &Cluster{T: t, Net: peer.NewMemory(), log: &Log{}}
-	dir := t.TempDir()
-	for i := range n {
-		cfg := node.Default()
-		cfg.Name = fmt.Sprintf("n%d", i+1)
-		cfg.Data = filepath.Join(dir, cfg.Name)
-		cfg.Peer = fmt.Sprintf("10.0.0.%d:7946", i+1)
-		cfg.HTTP = fmt.Sprintf("127.0.0.%d:8080", i+1)
-		cfg.Memory = 1 << 30
-		cfg.Threads = 1
-		cfg.Network = c.Net.Host(cfg.Name)
-		cfg.Log = slog.New(slog.NewTextHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		for _, f := range configure {
-			f(&cfg)
-		}
-		if i > 0 {
-			join, err := c.Nodes[0].JoinString(t.Context())
-			if err != nil {
-				c.Fatalf("join string: %v", err)
-			}
-			cfg.Join = join
-		}
-		c.cfgs = append(c.cfgs, cfg)
-		c.Nodes = append(c.Nodes, nil)
-		c.Up(i)
+	c := &Cluster{T: t, Net: peer.NewMemory(), log: &Log{}, dir: t.TempDir(), configure: configure}
+	for range n {
+		c.Join()
 	}
 	t.Cleanup(c.close)
 	c.Meet()
 	return c
+}
+
+// Join starts one more node, by a join string of the first, waits until it knows itself a member, and returns its place.
+func (c *Cluster) Join() int {
+	c.T.Helper()
+	i := len(c.Nodes)
+	cfg := node.Default()
+	cfg.Name = fmt.Sprintf("n%d", i+1)
+	cfg.Data = filepath.Join(c.dir, cfg.Name)
+	cfg.Peer = fmt.Sprintf("10.0.0.%d:7946", i+1)
+	cfg.HTTP = fmt.Sprintf("127.0.0.%d:8080", i+1)
+	cfg.Memory = 1 << 30
+	cfg.Threads = 1
+	cfg.Network = c.Net.Host(cfg.Name)
+	cfg.Log = slog.New(slog.NewTextHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	for _, f := range c.configure {
+		f(&cfg)
+	}
+	if i > 0 {
+		join, err := c.Nodes[0].JoinString(c.T.Context())
+		if err != nil {
+			c.Fatalf("join string: %v", err)
+		}
+		cfg.Join = join
+	}
+	c.cfgs = append(c.cfgs, cfg)
+	c.Nodes = append(c.Nodes, nil)
+	c.Up(i)
+	return i
 }
 
 // Meet waits until every node that is up sees every other.
