@@ -408,6 +408,10 @@ func TestHostStopDrains(t *testing.T) {
 		t.Errorf("%d sequences in memory after Stop", n)
 	}
 	l.hosts["n1"].Stop(StageKey{"m", 5, 1}, "again")
+	l.hosts["n0"].Stop(StageKey{"m", 5, 0}, "")
+	if err := l.hosts["n0"].Serve(StageKey{"m", 5, 0}, l.fakes[0]); err != nil {
+		t.Errorf("served again: %v", err)
+	}
 	_, _, err := l.generate(context.Background(), "g", l.request(2, 5, 10))
 	if !errors.As(err, &refused) || refused.Kind != NotLoaded || refused.Node != "n1" {
 		t.Errorf("after Stop: %v", err)

@@ -73,9 +73,10 @@ func (s *stage) begin(now time.Time, q *sequence) {
 	if s.tail() {
 		q.sampler = sample.New(q.open.Sampling, q.open.History)
 	}
+	most := s.limits.Life + graceTTL
 	ttl := q.open.TTL
-	if ttl <= 0 || ttl > s.limits.Life {
-		ttl = s.limits.Life
+	if ttl <= 0 || ttl > most {
+		ttl = most
 	}
 	q.expires = now.Add(ttl)
 }
@@ -262,6 +263,9 @@ func (s *stage) crash(text string, value any, stack []byte) {
 
 // stop fails what lives and takes nothing new.
 func (s *stage) stop(reason string) {
+	if reason == "" {
+		reason = "the stage is being stopped"
+	}
 	s.stopped = reason
 	s.failAll(Draining, reason)
 }
