@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -579,9 +580,10 @@ func TestLinksLiveAndDieTogether(t *testing.T) {
 		w := newLinkWorld(t, nil, "n1", "n2", "n3")
 		defer w.close()
 		n1, n2 := w.links["n1"], w.links["n2"]
-		unreachable := true
+		var unreachable atomic.Bool
+		unreachable.Store(true)
 		n2.cfg.Addr = func(node string) (string, bool) { // n1 can reach n2, n2 cannot reach n1
-			if unreachable && node == "n1" {
+			if unreachable.Load() && node == "n1" {
 				return "10.9.9.9:1", true
 			}
 			return w.addr(node)
@@ -598,7 +600,7 @@ func TestLinksLiveAndDieTogether(t *testing.T) {
 				t.Fatalf("round %d: n1 hears %v, not that n2 cannot answer", round, got)
 			}
 		}
-		unreachable = false
+		unreachable.Store(false)
 		time.Sleep(3 * time.Second)
 		if node, err := n1.Await(t.Context(), "n2", "n3"); err != nil {
 			t.Fatalf("%s: %v", node, err)
