@@ -118,15 +118,26 @@ func (a admin) AddModel(ctx context.Context, m cluster.Model) (api.Model, error)
 			return api.Model{}, fmt.Errorf("%w: %s (%s); send it first", server.ErrMissingBlob, b.Name, b.Digest)
 		}
 	}
+	if _, known := a.n.log.State().ModelByDigest(m.Digest); !known {
+		if err := a.checkModel(ctx, m); err != nil {
+			return api.Model{}, err
+		}
+	}
 	now := time.Now()
 	if err := plan.Fits(a.n.log.State(), m, a.n.lead.live(now), now); err != nil {
-		return api.Model{}, fmt.Errorf("%w: %w", infer.ErrNoCapacity, err)
+		return api.Model{}, noCapacity{err}
 	}
 	if err := a.n.prop.Propose(ctx, cluster.AddModel{Model: m, At: now}); err != nil {
 		return api.Model{}, err
 	}
 	return a.ShowModel(ctx, m.Name)
 }
+
+// noCapacity is the planner's reason, for those who ask for infer.ErrNoCapacity.
+type noCapacity struct{ error }
+
+// Unwrap returns the reason and what it means to a client.
+func (e noCapacity) Unwrap() []error { return []error{e.error, infer.ErrNoCapacity} }
 
 // RemoveModel implements server.Admin.
 func (a admin) RemoveModel(ctx context.Context, name string) error {

@@ -101,23 +101,30 @@ func (a *answer) attempt(ctx context.Context, n int) (retry bool, err error) {
 	return retry, err
 }
 
-// route picks a route. After a loss it waits for one that has not failed yet, or for a change that may have mended
-// one, but not for ever.
+// route picks a route. A new request waits a moment for a model that is about to be ready; after a loss it is one that has
+// not failed yet, or a change that may have mended one, that is waited for, but not for ever.
 func (a *answer) route(ctx context.Context, n int) (route Route, err error) {
 	_, span := a.s.cfg.Tracer.Start(ctx, "route", slog.String("gen_ai.request.model", a.r.Model))
 	defer func() { span.End(err) }()
-	patience := time.NewTimer(a.s.cfg.Patience)
+	wait := a.s.cfg.Patience
+	if n == 0 {
+		wait = a.s.cfg.Arrival
+	}
+	patience := time.NewTimer(wait)
 	defer patience.Stop()
 	for {
 		changed := a.s.cfg.Router.Changed()
 		route, err = a.s.cfg.Router.Pick(a.m.Name, routeKey(a.r.Key, a.prompt), a.broken...)
-		if err == nil || n == 0 {
+		if err == nil || n == 0 && !errors.Is(err, ErrModelLoading) {
 			return route, err
 		}
 		select {
 		case <-changed:
 			a.broken = nil
 		case <-patience.C:
+			if n == 0 {
+				return Route{}, err
+			}
 			return Route{}, fmt.Errorf("%w, and no other route for %s came up within %v; try again in a few seconds", ErrNodeLost, a.m.Name, a.s.cfg.Patience)
 		case <-ctx.Done():
 			return Route{}, context.Cause(ctx)

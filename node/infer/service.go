@@ -79,6 +79,9 @@ type Config struct {
 	// Attempts is how many routes an answer may use, and Patience how long it waits for a new one after a loss.
 	Attempts int
 	Patience time.Duration
+	// Arrival is how long a new request waits for a model of which no replica is ready here yet: other nodes hear a moment
+	// later what the one that placed it knows.
+	Arrival time.Duration
 }
 
 // Service answers requests. Safe for use by many goroutines.
@@ -96,6 +99,9 @@ func New(cfg Config) *Service {
 	}
 	if cfg.Patience <= 0 {
 		cfg.Patience = 15 * time.Second
+	}
+	if cfg.Arrival <= 0 {
+		cfg.Arrival = 2 * time.Second
 	}
 	return &Service{cfg: cfg}
 }

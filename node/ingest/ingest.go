@@ -84,7 +84,7 @@ func Send(ctx context.Context, path string, sink Sink, progress func(Progress)) 
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrFile, path, err)
 	}
-	s := &sender{res: &Result{sink: sink, Model: describe(info)}, tell: progress}
+	s := &sender{res: &Result{sink: sink, Model: Describe(info)}, tell: progress}
 	s.at = Progress{Parts: len(shard.PartsOf(info, shard.Span{First: 0, End: info.Layers}, info.Tied)), Total: estimate(path, f)}
 	if err := shard.Cut(f, func(p shard.Part, data []byte) error { return s.part(ctx, p, data) }); err != nil {
 		if ctx.Err() == nil {
@@ -114,8 +114,8 @@ func check(f *gguf.File) (shard.Info, error) {
 	return info, err
 }
 
-// describe is the manifest but for its blobs.
-func describe(info shard.Info) cluster.Model {
+// Describe is the manifest of a model but for its name and blobs.
+func Describe(info shard.Info) cluster.Model {
 	const page = 64 // positions of a page of the KV cache
 	return cluster.Model{
 		Arch: info.Arch, Layers: info.Layers, Hidden: info.Hidden, Vocab: info.Vocab, Context: info.Context, Tied: info.Tied,
