@@ -32,10 +32,11 @@ type leader struct {
 	}
 }
 
-// sighting is how a node has been seen, and since when.
+// sighting is how a node has been seen, and since when. When the node itself says that it is here, that counts as being seen.
 type sighting struct {
 	alive bool
 	since time.Time
+	said  time.Time // Member.Since when it last said so
 }
 
 // round is how often the leader looks; changes of the state wake it at once.
@@ -101,8 +102,13 @@ func (l *leader) look(s cluster.State, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range s.Members {
-		if v, ok := l.mu.seen[m.ID]; !ok || v.alive != alive[m.ID] {
-			l.mu.seen[m.ID] = sighting{alive[m.ID], now}
+		v, ok := l.mu.seen[m.ID]
+		if said := !m.Down && !m.Since.Equal(v.said); !ok || v.alive != alive[m.ID] || said {
+			v = sighting{alive[m.ID], now, v.said}
+			if said {
+				v.said = m.Since
+			}
+			l.mu.seen[m.ID] = v
 		}
 	}
 }

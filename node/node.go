@@ -234,7 +234,6 @@ func (n *Node) follow() {
 				return
 			}
 			n.keeper.update(s)
-			n.reappear(s)
 			n.catalog.follow(s)
 			n.routes.update(s, n.isDead)
 		case <-sweep.C:
@@ -278,7 +277,8 @@ func (n *Node) sweep() {
 	}
 }
 
-// reappear contradicts a cluster that took this process for lost: only the process itself can take that back.
+// reappear contradicts a cluster that took this process for lost: only the process itself can take that back. It is called by the
+// clock only: a leader that does not see this node yet answers by declaring it lost again.
 func (n *Node) reappear(s cluster.State) {
 	m, ok := s.Member(n.cfg.Name)
 	if !ok || m.Incarnation != n.incarnation || !m.Down || !n.reappearing.CompareAndSwap(false, true) {
