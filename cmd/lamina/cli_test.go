@@ -103,7 +103,7 @@ func TestAddAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &fakeNode{added: file.Model.Digest}
-	out, errOut, code := lamina(t, f, "", "add", "m", path, "--stages", "2")
+	out, errOut, code := lamina(t, f, "", "add", "m", path, "--stages", "1")
 	if code != 0 || !strings.Contains(out, "m is ready") || f.puts != 0 {
 		t.Errorf("%d %q %q, %d puts", code, out, errOut, f.puts)
 	}
