@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"lamina/cluster"
 	"lamina/cluster/consensus"
 	"lamina/cluster/gossip"
@@ -177,7 +180,7 @@ func (n *Node) openStages(context.Context) error {
 	n.onClose(func() error { n.keeper.close(); return nil })
 	n.catalog = newCatalog(n.log.State, n.behind, src)
 	n.onClose(func() error { n.catalog.wait(); return nil })
-	n.routes = newRoutes(routeSeed(n.id.Cluster()))
+	n.routes = newRoutes(routeSeed(n.id.Cluster()), n.log.State)
 	n.service = infer.New(infer.Config{Catalog: n.catalog, Router: n.routes, Driver: driver{n.host, n.links, n.cfg.Name}, Tracer: n.tracer, Log: n.out})
 	n.lead = &leader{self: n.cfg.Name, log: n.log, members: n.gossip.Members, dead: n.cfg.DeadAfter, drain: n.cfg.DrainAfter, out: n.out}
 	return nil
@@ -189,7 +192,7 @@ func (n *Node) openServer(context.Context) (err error) {
 	}
 	addr := n.web.Addr().String()
 	n.server, err = server.New(server.Config{
-		Service: n.service, Admin: admin{n}, Blobs: admin{n}, Keys: admin{n}, Ready: n.ready,
+		Service: n.service, Admin: admin{n}, Blobs: admin{n}, Keys: admin{n}, Ready: n.ready, Behind: n.behind, Registry: registry(),
 		Addr: addr, RequireKeys: !server.Loopback(addr), Wrap: n.tracer.Handler, Log: n.out,
 	})
 	if err != nil {
@@ -211,6 +214,13 @@ func (n *Node) openServer(context.Context) (err error) {
 		return err
 	})
 	return nil
+}
+
+// registry is of the process itself: goroutines, memory, CPU, open files.
+func registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})) // into an empty one: cannot clash
+	return r
 }
 
 // listenWeb opens the API's port: on the operating system's network, or on the one that the settings give.

@@ -16,7 +16,8 @@ import (
 
 // routes joins the router, which counts and chooses, with the state and with what gossip says of the nodes.
 type routes struct {
-	r *router.Router
+	r     *router.Router
+	state func() cluster.State
 
 	mu struct {
 		sync.Mutex
@@ -26,8 +27,8 @@ type routes struct {
 
 var _ infer.Router = (*routes)(nil)
 
-func newRoutes(seed uint64) *routes {
-	rs := &routes{r: router.New(seed)}
+func newRoutes(seed uint64, state func() cluster.State) *routes {
+	rs := &routes{r: router.New(seed), state: state}
 	rs.mu.changed = make(chan struct{})
 	return rs
 }
@@ -66,6 +67,11 @@ func (rs *routes) Changed() <-chan struct{} {
 // Pick implements infer.Router.
 func (rs *routes) Pick(model string, key []byte, skip ...uint64) (infer.Route, error) {
 	p, err := rs.r.Pick(model, key, skip...)
+	if errors.Is(err, router.ErrUnknownModel) {
+		if _, known := rs.state().Model(model); known { // added a moment ago: the table follows the state
+			err = router.ErrNotReady
+		}
+	}
 	switch {
 	case errors.Is(err, router.ErrUnknownModel):
 		return infer.Route{}, fmt.Errorf("%w: %q", infer.ErrModelNotFound, model)

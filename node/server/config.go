@@ -80,6 +80,9 @@ type Config struct {
 	Keys    Keys
 	// Ready says why the node cannot serve, or nil. It is asked by /readyz and must not block.
 	Ready func() error
+	// Behind says that this node has just started and may not know yet which keys the cluster has, or nil: then a key that is not
+	// known is no reason for a refusal that tells the client to give up. nil: never.
+	Behind func() error
 	// Addr is where the listener that Serve gets is bound, host:port.
 	Addr string
 	// RequireKeys refuses every request without an API key but health. Without it, models may be asked anonymously, and

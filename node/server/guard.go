@@ -69,7 +69,7 @@ func (s *Server) admit(x *exchange) (auth.Principal, error) {
 	if given && strings.HasPrefix(key, "lk_") {
 		who, err := auth.Authenticate(key, s.cfg.Keys.LookupKey)
 		if err != nil {
-			return auth.Principal{}, err
+			return auth.Principal{}, s.unknownKey(err)
 		}
 		if !x.route.need.allows(who.Role) {
 			return auth.Principal{}, newFault(http.StatusForbidden, kindAccess, "forbidden", "the key's role %q may not do this; use a key of role admin", who.Role)
@@ -83,6 +83,20 @@ func (s *Server) admit(x *exchange) (auth.Principal, error) {
 		return auth.Principal{}, newFault(http.StatusForbidden, kindAccess, "host_not_allowed", "without an API key this node answers under its loopback names only, not %.80q", x.r.Host)
 	}
 	return auth.Principal{}, nil
+}
+
+// unknownKey is why a key is not taken: err, or that this node cannot know it yet.
+func (s *Server) unknownKey(err error) error {
+	if s.cfg.Behind == nil {
+		return err
+	}
+	why := s.cfg.Behind()
+	if why == nil {
+		return err
+	}
+	f := newFault(http.StatusServiceUnavailable, kindServer, "starting", "%v", why)
+	f.retry = time.Second
+	return f
 }
 
 // hostAllowed guards anonymous access against DNS rebinding: a page whose own name was made to point here still sends

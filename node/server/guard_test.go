@@ -1,12 +1,15 @@
 package server
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"lamina/cluster"
 )
 
 // Every route against every kind of caller: who may come in is a function of the route's need alone.
@@ -39,6 +42,30 @@ func TestRoleMatrix(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A node that has just started does not tell the holder of a good key that it is none; one that it knows is taken.
+func TestKeyAtANodeThatIsBehind(t *testing.T) {
+	behind := errors.New("just started")
+	g := newRig(t, func(c *Config) { c.Behind = func() error { return behind } })
+	ask := func(key string) *http.Response {
+		r := request("GET", "/v1/models", "")
+		r.Header.Set("Authorization", "Bearer "+key)
+		return g.roundTrip(r)
+	}
+	other := g.cl.addKey("another cluster's", cluster.User).String()
+	clear(g.cl.keys)
+	if r := ask(other); r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+		t.Errorf("a key that is not known yet: %d", r.StatusCode)
+	}
+	known := g.cl.addKey("here", cluster.User).String()
+	if r := ask(known); r.StatusCode != http.StatusOK {
+		t.Errorf("a known key: %d", r.StatusCode)
+	}
+	behind = nil
+	if r := ask(other); r.StatusCode != http.StatusUnauthorized {
+		t.Errorf("an unknown key: %d", r.StatusCode)
 	}
 }
 
