@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -540,5 +541,73 @@ func TestLostGatewayFreesCaches(t *testing.T) {
 			cancel()
 			wg.Wait()
 		}
+	})
+}
+
+// Deaths, partings and clients that go away leave no goroutine behind: after four rounds there are about as many as after one.
+func TestGoroutinesDoNotGrow(t *testing.T) {
+	file := tiny.Llama(tiny.Config{Layers: 4, Seed: 33})
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 4)
+		c.Add(0, "m", file, 2, 2)
+		voters(c, 3)
+		c.Net.Delay(2 * time.Millisecond)
+		rng := rand.New(rand.NewPCG(33, 0))
+		var after []int
+		for range 4 {
+			var wg sync.WaitGroup
+			ctx, cancel := context.WithCancel(t.Context())
+			for k := range 16 {
+				wg.Go(func() {
+					_, _, _ = Ask(ctx, c.Nodes[k%2], infer.Request{Model: "m", Prompt: "x", MaxTokens: 100, Sampling: sample.Default(), IgnoreEOS: true})
+				})
+			}
+			time.Sleep(200 * time.Millisecond)
+			c.Kill(2 + rng.IntN(2))
+			c.Part(1)
+			time.Sleep(3 * time.Second)
+			cancel()
+			wg.Wait()
+			c.HealAll()
+			for i := range c.Nodes {
+				if c.Nodes[i] == nil {
+					c.Up(i)
+				}
+			}
+			c.Meet()
+			settled(c, "m", 2)
+			c.Quiet()
+			time.Sleep(20 * time.Second) // virtual
+			after = append(after, runtime.NumGoroutine())
+		}
+		t.Logf("goroutines of four nodes after each round: %v", after)
+		if after[3] > after[0]+20 {
+			c.Fatalf("goroutines grow: %v", after)
+		}
+	})
+}
+
+// A node that has just started, alone of its cluster, does not know what was agreed on: a model that is there is loading,
+// not unknown.
+func TestBehindIsNotUnknown(t *testing.T) {
+	file := tiny.Llama(tiny.Config{Layers: 2, Seed: 34})
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 3)
+		c.Add(0, "m", file, 0, 0)
+		voters(c, 3)
+		for i := range c.Nodes {
+			c.Kill(i)
+		}
+		c.Boot(1)
+		time.Sleep(5 * time.Second) // virtual
+		if _, _, err := c.Ask(1, request(0)); !errors.Is(err, infer.ErrModelLoading) {
+			c.Fatalf("asking a node that is behind: %v", err)
+		}
+		if c.Nodes[1].Ready() == nil {
+			c.Fatalf("it calls itself ready")
+		}
+		c.Boot(0)
+		c.Boot(2)
+		c.Serves("m")
 	})
 }
