@@ -70,7 +70,7 @@ func (a admin) ShowModel(_ context.Context, name string) (api.Model, error) {
 	s := a.n.log.State()
 	m, ok := s.Model(name)
 	if !ok {
-		return api.Model{}, fmt.Errorf("%w: %q; lamina ps lists the models", infer.ErrModelNotFound, name)
+		return api.Model{}, fmt.Errorf("%w: %.140q; lamina ps lists the models", infer.ErrModelNotFound, name)
 	}
 	out := describe(s, m, a.problems(s))
 	for _, b := range m.Blobs {
@@ -143,7 +143,7 @@ func (e noCapacity) Unwrap() []error { return []error{e.error, infer.ErrNoCapaci
 func (a admin) RemoveModel(ctx context.Context, name string) error {
 	err := a.n.prop.Propose(ctx, cluster.RemoveModel{Name: name, At: time.Now()})
 	if errors.Is(err, cluster.ErrNotFound) {
-		return fmt.Errorf("%w: %q; lamina ps lists the models", infer.ErrModelNotFound, name)
+		return fmt.Errorf("%w: %.140q; lamina ps lists the models", infer.ErrModelNotFound, name)
 	}
 	return err
 }

@@ -51,7 +51,7 @@ func (c *catalog) Model(ctx context.Context, name string) (*infer.Model, error) 
 		if err := c.behind(); err != nil { // it may well be there
 			return nil, fmt.Errorf("%w: %w", infer.ErrModelLoading, err)
 		}
-		return nil, fmt.Errorf("%w: %q; lamina ps lists the models", infer.ErrModelNotFound, name)
+		return nil, fmt.Errorf("%w: %.140q; lamina ps lists the models", infer.ErrModelNotFound, name)
 	}
 	e := c.entry(m)
 	select {

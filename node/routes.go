@@ -74,7 +74,7 @@ func (rs *routes) Pick(model string, key []byte, skip ...uint64) (infer.Route, e
 	}
 	switch {
 	case errors.Is(err, router.ErrUnknownModel):
-		return infer.Route{}, fmt.Errorf("%w: %q", infer.ErrModelNotFound, model)
+		return infer.Route{}, fmt.Errorf("%w: %.140q", infer.ErrModelNotFound, model)
 	case errors.Is(err, router.ErrNotReady):
 		return infer.Route{}, fmt.Errorf("%w: %q has no replica that is ready; see lamina ps, and try again in a few seconds", infer.ErrModelLoading, model)
 	case err != nil:

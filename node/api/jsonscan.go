@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -22,7 +23,8 @@ var (
 )
 
 // ScanJSON walks a JSON text before it is decoded and refuses what encoding/json lets pass: nesting deeper than
-// MaxDepth, an object that names a key twice, and bytes that are not UTF-8 (which would become U+FFFD in a prompt).
+// MaxDepth, an object that names a key twice (the outermost: twice but for case, which encoding/json does not tell apart
+// in the fields of a message), and bytes that are not UTF-8 (which would become U+FFFD in a prompt).
 // It allocates only for the keys of open objects. Syntax is left to encoding/json: on a malformed text ScanJSON may
 // return nil, but it neither panics nor loops.
 func ScanJSON(data []byte) error {
@@ -110,7 +112,11 @@ func (s *jsonScanner) str() error {
 		return nil
 	}
 	s.open[n-1].wantKey = false
-	return s.open[n-1].note(keyText(s.data[start:s.pos], escaped))
+	key := keyText(s.data[start:s.pos], escaped)
+	if n == 1 {
+		key = fold(key)
+	}
+	return s.open[n-1].note(key)
 }
 
 // keyText is the key that a quoted string stands for.
@@ -122,6 +128,24 @@ func keyText(quoted []byte, escaped bool) []byte {
 		}
 	}
 	return quoted[1 : len(quoted)-1]
+}
+
+// fold makes keys equal that encoding/json takes for the same field: those that differ in case only.
+func fold(key []byte) []byte {
+	plain := true
+	for _, c := range key {
+		plain = plain && c < utf8.RuneSelf && (c < 'A' || c > 'Z')
+	}
+	if plain {
+		return key
+	}
+	return bytes.Map(func(r rune) rune {
+		least := r
+		for o := unicode.SimpleFold(r); o != r; o = unicode.SimpleFold(o) {
+			least = min(least, o)
+		}
+		return unicode.ToLower(least)
+	}, key)
 }
 
 func (l *jsonLevel) note(key []byte) error {

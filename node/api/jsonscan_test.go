@@ -23,6 +23,9 @@ func TestScanJSON(t *testing.T) {
 		{`{"a":"a","b":"\"a\":","c":["a","a"]}`, nil},
 		{`{"a":1,"b":{},"a":2}`, ErrDuplicate},
 		{`[{"x":{"a":[],"a":1}}]`, ErrDuplicate},
+		{`{"model":1,"MODEL":2}`, ErrDuplicate}, // one field to encoding/json
+		{`{"stop":1,"\u017ftop":2}`, ErrDuplicate},
+		{`{"x":{"a":1,"A":2}}`, nil}, // may be a table of the client's
 		{`{"a\\":1,"a\\\\":2}`, nil},
 		{`{"":1,"":2}`, ErrDuplicate},
 		{"{" + strings.Join(many, ",") + "}", nil},
@@ -62,6 +65,9 @@ func reference(data []byte) (depth int, duplicate, ok bool) {
 		n := len(open)
 		if n > 0 && open[n-1].keys != nil && open[n-1].isKey {
 			if key, is := tok.(string); is {
+				if n == 1 {
+					key = string(fold([]byte(key)))
+				}
 				duplicate = duplicate || open[n-1].keys[key]
 				open[n-1].keys[key], open[n-1].isKey = true, false
 				continue

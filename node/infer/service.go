@@ -148,6 +148,11 @@ func (s *Service) Generate(ctx context.Context, r Request, started func(Started)
 	if err := r.Sampling.Validate(); err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	for id := range r.Sampling.LogitBias {
+		if id < 0 || int(id) >= m.Tokenizer.Vocab() {
+			return Result{}, fmt.Errorf("%w: logit_bias: token %d is not in the vocabulary (0 to %d)", ErrInvalid, id, m.Tokenizer.Vocab()-1)
+		}
+	}
 	a := &answer{s: s, m: m, r: r, prompt: prompt, maxNew: maxNew, started: started, emit: emit, begun: time.Now()}
 	return a.run(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -141,8 +142,12 @@ type patient struct {
 func (p *patient) Read(b []byte) (int, error) {
 	p.x.extendRead()
 	n, err := p.r.Read(b)
-	if errors.Is(err, io.EOF) {
+	var big *http.MaxBytesError
+	switch {
+	case errors.Is(err, io.EOF):
 		_ = p.x.rc.SetReadDeadline(time.Time{}) // see readBody
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.As(err, &big):
+		err = gone(err)
 	}
 	return n, err
 }

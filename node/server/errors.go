@@ -74,6 +74,7 @@ type mapping struct {
 // mappings is the only place where errors become statuses. The first line that matches counts.
 func mappings() []mapping {
 	return []mapping{
+		{errGone, statusGone, kindServer, "cancelled", time.Second, "the request was cancelled"},
 		{infer.ErrInvalid, 400, kindInvalid, "invalid_value", 0, ""},
 		{infer.ErrContextLength, 400, kindInvalid, "context_length_exceeded", 0, ""},
 		{infer.ErrNoChatTemplate, 400, kindInvalid, "no_chat_template", 0, ""},

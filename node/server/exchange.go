@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -187,7 +188,18 @@ func (x *exchange) write(status int, data []byte) error {
 		return nil
 	}
 	_, err := x.w.Write(data)
-	return err
+	return gone(err)
+}
+
+// errGone: the client went away, or took nothing for too long. It is no failure of the server, and nobody is there to be told.
+var errGone = errors.New("the client has gone")
+
+// gone marks an error of the client's connection.
+func gone(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errGone, err)
 }
 
 // fail writes an error in the shape of the dialect; the answer must not have begun.

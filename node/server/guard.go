@@ -65,8 +65,8 @@ func (s *Server) admit(x *exchange) (auth.Principal, error) {
 	if x.route.need == everyone {
 		return auth.Principal{}, nil
 	}
-	key, given := strings.CutPrefix(x.r.Header.Get("Authorization"), "Bearer ")
-	if given && strings.HasPrefix(key, "lk_") {
+	scheme, key, _ := strings.Cut(x.r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") && strings.HasPrefix(key, "lk_") {
 		who, err := auth.Authenticate(key, s.cfg.Keys.LookupKey)
 		if err != nil {
 			return auth.Principal{}, s.unknownKey(err)

@@ -51,5 +51,5 @@ func (s *Server) openAIModel(x *exchange) error {
 			return x.reply(http.StatusOK, modelInfo(m))
 		}
 	}
-	return fmt.Errorf("%w: %q; GET /v1/models lists the models", infer.ErrModelNotFound, name)
+	return fmt.Errorf("%w: %.140q; GET /v1/models lists the models", infer.ErrModelNotFound, name)
 }

@@ -24,7 +24,7 @@ func (st *stream) begin() error {
 	x.status = http.StatusOK
 	x.extendWrite()
 	x.w.WriteHeader(http.StatusOK)
-	return x.rc.Flush()
+	return gone(x.rc.Flush())
 }
 
 // event sends one message.
@@ -52,7 +52,7 @@ func (st *stream) done() error {
 func (st *stream) raw(data []byte) error {
 	st.x.extendWrite()
 	if _, err := st.x.w.Write(data); err != nil {
-		return err
+		return gone(err)
 	}
-	return st.x.rc.Flush()
+	return gone(st.x.rc.Flush())
 }
