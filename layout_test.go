@@ -29,7 +29,7 @@ var rules = []rule{
 	{"kernels/gen", nil, "the generator must build with nothing but a toolchain"},
 	{"kernels", []string{"golang.org/x/sys/cpu", "golang.org/x/sys/unix"}, "arithmetic knows no models, peers or files"},
 	{"shard", []string{"lamina/kernels", "lamina/shard", "golang.org/x/text", "golang.org/x/sys/unix"}, "a shard knows layers, tokens and tensors, not peers; it has no sockets and no telemetry"},
-	{"cluster/gossip", []string{"lamina/cluster/gossip", "github.com/hashicorp/memberlist", "github.com/vmihailenco/msgpack", "github.com/hashicorp/go-metrics"}, "memberlist has one home"},
+	{"cluster/gossip", []string{"lamina/cluster/gossip", "lamina/cluster/internal/quiet", "github.com/hashicorp/memberlist", "github.com/vmihailenco/msgpack", "github.com/hashicorp/go-metrics"}, "memberlist has one home"},
 	{"cluster/consensus", []string{"lamina/cluster", "github.com/hashicorp/raft", "github.com/hashicorp/go-hclog", "github.com/hashicorp/go-metrics", "go.etcd.io/bbolt"}, "raft has one home"},
 	{"cluster/plan", []string{"lamina/cluster"}, "a plan is a pure function of the state and the live members"},
 	{"cluster", nil, "the agreed facts are plain values"},

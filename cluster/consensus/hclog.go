@@ -7,58 +7,27 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"lamina/cluster/internal/quiet"
 )
 
 // logger is the hclog.Logger that raft wants, writing to a slog.Logger. Raft tells its every move: what is info to it is
 // debug to an operator, who hears from this program who leads and who votes; and while a peer is away raft says so up to a
-// hundred times a second, so the same about the same peer is told once in every `quietFor`. Raft's trace is slog's debug
+// hundred times a second, so the same about the same peer is told once in a while. Raft's trace is slog's debug
 // minus four. Its level is slog's handler's to decide: SetLevel does nothing.
 type logger struct {
 	log  *slog.Logger
 	name string
 	args []any
-	told *told
-}
-
-// told remembers what was logged when. Loggers made from one another share it.
-type told struct {
-	now func() time.Time
-	mu  sync.Mutex
-	at  map[string]time.Time
-	cut map[string]int // how often it was left out since
-}
-
-const (
-	quietFor = 10 * time.Second
-	maxTold  = 256 // kinds of line; more forget what was told
-)
-
-// again says whether a line is to be left out, and else how often it was since it was last told.
-func (t *told) again(line string) (leave bool, missed int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.now()
-	if at, ok := t.at[line]; ok && now.Sub(at) < quietFor {
-		t.cut[line]++
-		return true, 0
-	}
-	if len(t.at) >= maxTold {
-		clear(t.at)
-		clear(t.cut)
-	}
-	missed = t.cut[line]
-	t.at[line], t.cut[line] = now, 0
-	return false, missed
+	told *quiet.Lines
 }
 
 var _ hclog.Logger = (*logger)(nil)
 
 func newLogger(l *slog.Logger) *logger {
-	return &logger{log: l, name: "raft", told: &told{now: time.Now, at: map[string]time.Time{}, cut: map[string]int{}}}
+	return &logger{log: l, name: "raft", told: quiet.New()}
 }
 
 const levelTrace = slog.LevelDebug - 4
@@ -94,7 +63,7 @@ func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 		}
 	}
 	if lv >= slog.LevelWarn {
-		leave, missed := l.told.again(msg + " " + peerOf(args))
+		leave, missed := l.told.Again(msg, peerOf(args))
 		if leave {
 			return
 		}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"lamina/cluster/internal/quiet"
 )
 
 // Config says who this node is and how it talks. It is copied by New.
@@ -126,7 +128,7 @@ func (g *Gossip) memberlist() (*memberlist.Config, error) {
 	c.DeadNodeReclaimTime = time.Second // a node may come back at another address
 	c.EnableCompression = false         // packets are small, and decompressing is a risk
 	c.Delegate, c.Events, c.Ping = delegate{g}, &g.view, &g.view
-	c.Logger = log.New(logWriter{g.cfg.Log}, "", 0)
+	c.Logger = log.New(logWriter{g.cfg.Log, quiet.New()}, "", 0)
 	return c, nil
 }
 

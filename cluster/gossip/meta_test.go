@@ -9,6 +9,8 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 	"pgregory.net/rapid"
+
+	"lamina/cluster/internal/quiet"
 )
 
 func TestMetaRoundTrip(t *testing.T) {
@@ -86,7 +88,7 @@ func TestLogLines(t *testing.T) {
 		}
 		return a
 	}
-	w := logWriter{slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: drop}))}
+	w := logWriter{slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: drop})), quiet.New()}
 	for _, line := range []string{"[DEBUG] memberlist: a\n", "[WARN] memberlist: b\n", "[ERR] memberlist: c\n", "[INFO] d\n", "plain\n"} {
 		if n, err := w.Write([]byte(line)); n != len(line) || err != nil {
 			t.Errorf("wrote %d, %v", n, err)

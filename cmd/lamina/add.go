@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"lamina/cluster"
 	"lamina/node/api"
 	"lamina/node/ingest"
 )
@@ -55,7 +54,7 @@ func (c *addCmd) Run(a *app) error {
 
 // checkName refuses, before anything is cut or sent, a name that the cluster or lamina run would not take.
 func (c *addCmd) checkName() error {
-	if err := cluster.CheckModelName(c.Name); err != nil {
+	if err := ingest.CheckName(c.Name); err != nil {
 		return err
 	}
 	if isFile(c.Name) {

@@ -30,6 +30,9 @@ type Sink interface {
 	Drop(ctx context.Context, digest string) error
 }
 
+// CheckName says whether the cluster takes a name for a model, before anything is cut or sent.
+func CheckName(name string) error { return cluster.CheckModelName(name) }
+
 // Progress is how far a file has got. Total is an estimate until the end, when Done equals it.
 type Progress struct {
 	Part        string // "meta", "embed", "layer.7", "head"
