@@ -70,7 +70,9 @@ func (m *Mux) HandleJoin(admit Admit) {
 		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 		defer cancel()
 		if err := m.serveJoin(ctx, c, admit); err != nil {
-			m.cfg.Log.Warn("join exchange failed", "from", c.RemoteAddr().String(), "err", err)
+			m.mu.Lock()
+			m.refuseLocked(c.RemoteAddr().String(), fmt.Errorf("join exchange: %w", err))
+			m.mu.Unlock()
 		}
 	})
 }
