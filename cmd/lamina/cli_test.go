@@ -286,6 +286,35 @@ func TestAwait(t *testing.T) {
 	}
 }
 
+// A name that the cluster would refuse, or lamina run take for a file, is refused before a node is asked.
+func TestAddRefusesNames(t *testing.T) {
+	for _, name := range []string{"bad name", "../x", "/x", "x.gguf", "X.GGUF", strings.Repeat("x", 129)} {
+		var errOut bytes.Buffer
+		code := run([]string{"add", name, "nonesuch", "--addr", "http://127.0.0.1:1", "--key", "lk_x"}, strings.NewReader(""), io.Discard, &errOut)
+		if code != exitFailure || !strings.Contains(errOut.String(), "name") || strings.Contains(errOut.String(), "no node answers") {
+			t.Errorf("%q: code %d, %s", name, code, &errOut)
+		}
+	}
+}
+
+// What was asked for counts: replicas and stages.
+func TestServed(t *testing.T) {
+	one, two := api.Replica{Phase: "ready", Hops: make([]api.Hop, 1)}, api.Replica{Phase: "ready", Hops: make([]api.Hop, 2)}
+	loading := api.Replica{Phase: "loading", Hops: make([]api.Hop, 2)}
+	for _, c := range []struct {
+		replicas      []api.Replica
+		stages, count int
+		want          bool
+	}{
+		{nil, 0, 0, false}, {[]api.Replica{one}, 0, 0, true}, {[]api.Replica{one}, 0, 2, false}, {[]api.Replica{one, two}, 0, 2, true},
+		{[]api.Replica{one}, 2, 0, false}, {[]api.Replica{one, loading}, 2, 0, false}, {[]api.Replica{one, two}, 2, 0, true},
+	} {
+		if got := served(api.Model{Replicas: c.replicas}, c.stages, c.count); got != c.want {
+			t.Errorf("%+v for %d stages and %d replicas: %v", c.replicas, c.stages, c.count, got)
+		}
+	}
+}
+
 func TestSizes(t *testing.T) {
 	for in, want := range map[string]byteSize{"0": 0, "1500000000": 1500000000, "512MB": 512e6, "8GiB": 8 << 30, "8 gib": 8 << 30, "1.5g": 1.5e9, "64KiB": 64 << 10, "7b": 7, "2TB": 2e12} {
 		var b byteSize

@@ -42,6 +42,9 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	parser := kong.Must(&commands{}, kong.Name("lamina"), kong.Description("Language models served by a cluster of machines. Every flag can be set by the variable beside it."),
 		kong.DefaultEnvars("LAMINA"), kong.Vars{"data": node.DefaultData()}, kong.Writers(out, errOut))
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
 	cmd, err := parser.Parse(args)
 	if err != nil {
 		fmt.Fprintf(errOut, "lamina: %v; lamina --help shows what there is\n", err)

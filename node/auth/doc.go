@@ -19,7 +19,7 @@ var (
 	// ErrNoIdentity: the data directory holds no identity yet; run `lamina up` or `lamina join`.
 	ErrNoIdentity = errors.New("no identity")
 	// ErrIdentity: the identity in the data directory cannot be used as it is, or is another one than asked for.
-	ErrIdentity = errors.New("identity")
+	ErrIdentity = errors.New("it cannot be used")
 	// ErrName: a node name that is not allowed.
 	ErrName = errors.New("invalid node name")
 	// ErrJoinString: not a join string.
