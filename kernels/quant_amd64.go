@@ -37,7 +37,7 @@ func panelAVX512(t Type, w []byte, a *tile, y []float32, stride int) {
 func widenAVX2(t Type, dst, w []byte) {
 	f := formOf(t)
 	n := len(w) / f.panelBlock()
-	_ = dst[n*f.subs()*wideBlock-1]
+	_ = dst[n*f.subs()*f.wideBytes()-1]
 	avx2Widen[t](&w[0], &dst[0], n)
 }
 

@@ -37,7 +37,7 @@ func TestEmulatedProducts(t *testing.T) {
 	for _, typ := range allTypes {
 		f := formOf(typ)
 		name := map[Type]string{Q8_0: "Q80", Q4_0: "Q40", Q4_1: "Q41", Q5_0: "Q50", Q5_1: "Q51",
-			Q4_K: "Q4K", Q5_K: "Q5K", Q6_K: "Q6K"}[typ]
+			Q4_K: "Q4K", Q5_K: "Q5K", Q6_K: "Q6K", Q2_K: "Q2K", Q3_K: "Q3K", IQ4_NL: "IQ4NL", IQ4_XS: "IQ4XS", MXFP4: "MXFP4"}[typ]
 		if name == "" {
 			name = typ.String()
 		}

@@ -43,6 +43,7 @@ var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 		return pair(0) | pair(16)<<16
 	}),
 	"VPSLLD": shift(func(v uint32, n int) uint32 { return v << n }),
+	"VPSRLD": shift(func(v uint32, n int) uint32 { return v >> n }),
 	"VPSLLW": shift(func(v uint32, n int) uint32 { return v<<n&0xffff0000&-(1<<n<<16) | v&0xffff<<n&0xffff }),
 	"VPSRLW": shift(func(v uint32, n int) uint32 { return v>>n&(0xffff>>n<<16) | v&0xffff>>n }),
 
@@ -57,6 +58,36 @@ var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 		}
 		e.set(ins.args[2], n, d)
 	},
+	// Two signed words of y times two of x, added to d.
+	"VPDPWSSD": func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[2])
+		x, y, d := e.words(ins.args[0], n, ins.bcst), e.words(ins.args[1], n, false), e.vec[ins.args[2].n]
+		for i := range n {
+			d[i] += uint32(int32(int16(y[i]))*int32(int16(x[i])) + int32(y[i])>>16*(int32(x[i])>>16))
+		}
+		e.set(ins.args[2], n, d)
+	},
+	// Bytes of a, chosen within 16 by the low four bits of those of b; zero where bit 7 is set.
+	"VPSHUFB": func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[2])
+		b, a := e.words(ins.args[0], n, false), e.words(ins.args[1], n, false)
+		var w [16]uint32
+		for i := range 4 * n {
+			if at := b[i/4] >> (i % 4 * 8) & 255; at < 128 {
+				from := i&^15 + int(at&15)
+				w[i/4] |= a[from/4] >> (from % 4 * 8) & 255 << (i % 4 * 8)
+			}
+		}
+		e.set(ins.args[2], n, w)
+	},
+	"VBROADCASTI32X4": func(e *emulator, ins *asmIns) {
+		w := e.words(ins.args[0], 4, false)
+		for i := range w {
+			w[i] = w[i%4]
+		}
+		e.set(ins.args[1], lanesOf(ins.args[1]), w)
+	},
+	"ANDQ": func(e *emulator, ins *asmIns) { e.reg[ins.args[1].n] &= uint64(ins.args[0].disp) },
 	"VPTERNLOGD": func(e *emulator, ins *asmIns) {
 		if ins.args[0].disp != 0xf8 {
 			e.fail("unknown truth table")

@@ -25,14 +25,32 @@ type mul2 struct {
 //	512 bytes of codes, [4 columns][16 rows][4]
 //	16 float32 scales
 //	16 float32 minimums to be added, or scales of the second half
-const (
-	wideScales = 512
-	wideBytes  = wideScales + 2*64
-)
+//
+// and for types whose scales are applied to integers, in place of the scales:
+//
+//	the scale of the first half, of the second (of each row twice, as int16)
+//	the minimums likewise, in types with minimums
+//	16 float32 factors of the scales; 16 of the minimums, divided by 8
+const wideScales = 512
+
+// wideBytes is the size of a block of an unpacked panel.
+func (f *form) wideBytes() int {
+	switch {
+	case !f.ints():
+		return wideScales + 2*64
+	case f.mins:
+		return wideScales + 6*64
+	}
+	return wideScales + 3*64
+}
 
 // widened is the form of unpacked panels of a type.
 func (f form) widened() *form {
 	f.name, f.wide, f.super = "Wide"+f.name, true, false
+	if f.bytes {
+		f.low = 8
+	}
+	f.book, f.bytes = "", false
 	return &f
 }
 
@@ -56,9 +74,13 @@ func avx2Widen(a *Asm, f *form) string {
 			e.I("VMOVUPS Y%d, %d(DI)", r1, at)
 			e.I("VMOVUPS Y%d, %d(DI)", r2, at+32)
 		}
-		e.scales(0)
-		put(wideScales, 8, 9)
+		if !f.ints() {
+			e.scales(0)
+			put(wideScales, 8, 9)
+		}
 		switch {
+		case f.ints():
+			e.widenInts()
 		case f.half:
 			e.scales(1)
 			put(wideScales+64, 8, 9)
@@ -71,7 +93,7 @@ func avx2Widen(a *Asm, f *form) string {
 			}
 			put(wideScales+64, 13, 15)
 		}
-		e.I("ADDQ $%d, DI", wideBytes)
+		e.I("ADDQ $%d, DI", f.wideBytes())
 	})
 	a.Ret()
 	return name
@@ -88,11 +110,13 @@ func (e *mul2) masks() {
 	if e.wide {
 		return
 	}
-	e.I("VMOVDQU low4<>+0(SB), Y13")
-	switch e.high {
-	case 1:
-		e.I("VMOVDQU bit4<>+0(SB), Y15")
-	case 2:
+	e.I("VMOVDQU low%d<>+0(SB), Y13", e.low)
+	switch {
+	case e.book != "":
+		e.I("VMOVDQU %s<>+0(SB), Y15", e.book)
+	case e.high == 1:
+		e.I("VMOVDQU bit%d<>+0(SB), Y15", e.low)
+	case e.high == 2:
 		e.I("VMOVDQU bits45<>+0(SB), Y15")
 	}
 }
@@ -107,7 +131,7 @@ func (e *mul2) headAt() int           { return 64 * e.t }
 func avx2Quant(a *Asm, f *form, t int) string {
 	e := &mul2{a, f, t}
 	name := fmt.Sprintf("mul%sx%dAVX2", f.name, t)
-	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), 64*t+128+64)
+	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), e.frame())
 	loadQuant(a)
 	e.alignStack()
 	e.I("VXORPS Y0, Y0, Y0")
@@ -143,6 +167,9 @@ func avx2Quant(a *Asm, f *form, t int) string {
 func (e *mul2) head() {
 	for i := range e.headBytes() / 16 {
 		e.I("VCVTPH2PS %d(SI), Y8", 16*i)
+		if e.ints() && i >= 2 {
+			e.I("VMULPS eighth<>+0(SB), Y8, Y8")
+		}
 		e.I("VMOVUPS Y8, %d(R11)", e.headAt()+32*i)
 	}
 }
@@ -164,9 +191,17 @@ func (e *mul2) sub() {
 	if !e.wide {
 		prefetch(e.Asm, e.subBytes())
 	}
-	if e.low == 8 {
+	switch {
+	case e.low == 8:
 		e.dots8()
 		e.scale(0)
+		return
+	case e.bytes:
+		e.dotsBook()
+		e.scale(0)
+		return
+	case e.ints():
+		e.subInts()
 		return
 	}
 	e.masks()
@@ -200,8 +235,11 @@ func (e *mul2) start(half int) {
 	for m := range e.t {
 		r := 2 * m
 		e.I("VPBROADCASTD %d(R9), Y%d", 4*(m+half*e.t), r)
-		if shift > 0 {
+		switch {
+		case shift > 0:
 			e.I("VPSLLW $%d, Y%d, Y%d", shift, r, r)
+		case shift < 0:
+			e.I("VPSRAW $%d, Y%d, Y%d", -shift, r, r)
 		}
 		e.I("VMOVDQA Y%d, Y%d", r, r+1)
 	}
@@ -214,20 +252,25 @@ func (e *mul2) unpack(j int) {
 			e.I("VMOVDQU %d(SI), Y%d", 64*j+32*h, 8+h)
 			continue
 		}
-		w, at := 8+h, 64*(j%4)+32*h
-		if j < 4 {
+		w := 8 + h
+		at, down := e.lowAt(j)
+		at += 32 * h
+		if down == 0 {
 			e.I("VPAND %d(SI), Y13, Y%d", at, w)
 		} else {
 			e.I("VMOVDQU %d(SI), Y%d", at, w)
-			e.I("VPSRLW $4, Y%d, Y%d", w, w)
+			e.I("VPSRLW $%d, Y%d, Y%d", down, w, w)
 			e.I("VPAND Y13, Y%d, Y%d", w, w)
+		}
+		if e.book != "" {
+			e.I("VPSHUFB Y%d, Y15, Y%d", w, w)
 		}
 		if e.high == 0 {
 			continue
 		}
 		at, field := e.highAt(j)
 		at += 32 * h
-		switch s := e.shift4(field); {
+		switch s := e.above(field); {
 		case s == 0:
 			e.I("VPAND %d(SI), Y15, Y11", at)
 		case s > 0:
@@ -245,7 +288,7 @@ func (e *mul2) unpack(j int) {
 
 // dots4 adds the products of the codes in Y8 and Y9 to the accumulators of 16 bits.
 func (e *mul2) dots4(j int) {
-	first := j == 0 && e.mins && e.high == 0
+	first := (j == 0 || j == 4 && e.ints()) && e.mins && e.high == 0
 	for m := range e.t {
 		e.I("VPBROADCASTD %d(DX), Y10", 32*m+4*j)
 		if first {
@@ -324,7 +367,7 @@ func (e *mul2) finishInts(m int) {
 	}
 	for h := range 2 {
 		r := 2*m + h
-		if e.low != 8 {
+		if e.low != 8 && !e.bytes {
 			e.I("VPMADDWD Y%d, Y14, Y%d", r, r)
 		}
 		if back {
@@ -348,6 +391,12 @@ func (e *mul2) scales(half int) {
 		}
 		return
 	}
+	if e.exp {
+		for h := range 2 {
+			powers(e.Asm, fmt.Sprintf("%d(SI)", at+8*h), fmt.Sprintf("Y%d", 8+h), "tiny2<>+0(SB)", "half<>+0(SB)")
+		}
+		return
+	}
 	if !e.super {
 		e.I("VCVTPH2PS %d(SI), Y8", at)
 		e.I("VCVTPH2PS %d(SI), Y9", at+16)
@@ -365,6 +414,11 @@ func (e *mul2) scales(half int) {
 	if e.half {
 		small("VPMOVSXBD", at+16*half, 0, 8)
 		small("VPMOVSXBD", at+16*half+8, 32, 9)
+		return
+	}
+	if !e.mins {
+		small("VPMOVSXBD", at, 0, 8)
+		small("VPMOVSXBD", at+8, 32, 9)
 		return
 	}
 	small("VPMOVZXBD", at, 0, 8)
