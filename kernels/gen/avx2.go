@@ -270,7 +270,7 @@ func (e *mul2) unpack(j int) {
 		}
 		at, field := e.highAt(j)
 		at += 32 * h
-		switch s := e.above(field); {
+		switch s := e.shift4(field); {
 		case s == 0:
 			e.I("VPAND %d(SI), Y15, Y11", at)
 		case s > 0:

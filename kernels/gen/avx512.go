@@ -143,7 +143,7 @@ func (e *mul512) unpack(j int) {
 	if e.high == 2 || e.ints() {
 		from = fmt.Sprintf("%d(SI)", at)
 	}
-	switch s := e.above(field); {
+	switch s := e.shift4(field); {
 	case s > 0:
 		e.I("VPSLLW $%d, %s, Z31", s, from)
 	case s < 0:

@@ -97,40 +97,44 @@ func (e *mul2) subInts() {
 			}
 		}
 	}
+	if e.mins {
+		e.pairs(1, 0, 8, 9)
+		e.pairs(1, 1, 13, 15)
+	}
 	for m := range e.t {
 		e.I("VBROADCASTSS %d(R8), Y10", 4*m)
 		for h := range 2 {
-			e.addInts(2*m+h, 0, m, h)
-		}
-	}
-	if !e.mins {
-		return
-	}
-	e.pairs(1, 0, 8, 9)
-	e.pairs(1, 1, 13, 15)
-	for m := range e.t {
-		e.I("VPBROADCASTD %d(R9), Y11", 4*m)
-		e.I("VPBROADCASTD %d(R9), Y12", 4*(e.t+m))
-		e.I("VBROADCASTSS %d(R8), Y10", 4*m)
-		for h := range 2 {
-			e.I("VPMADDWD Y11, Y%d, Y%d", 8+h, h)
-			e.I("VPMADDWD Y12, Y%d, Y%d", 13+2*h, 2+h)
-			e.I("VPADDD Y%d, Y%d, Y%d", 2+h, h, h)
-			e.addInts(h, 1, m, h)
+			e.addInts(m, h)
 		}
 	}
 }
 
-// addInts adds the integers in register r, times a factor, times the scale of row m in Y10, to the results.
-func (e *mul2) addInts(r, which, m, h int) {
+// addInts adds what the integers of 8 rows and row m of the activations come to, to the results: dots in
+// their accumulator, minimums in Y8, Y9, Y13, Y15 and the scale of the activations in Y10.
+func (e *mul2) addInts(m, h int) {
+	r := 2*m + h
 	e.I("VCVTDQ2PS Y%d, Y%d", r, r)
-	e.I("VMULPS %s, Y%d, Y%d", e.factor(which, h), r, r)
+	e.I("VMULPS %s, Y%d, Y%d", e.factor(0, h), r, r)
+	y := 4 + r
 	if e.inRegs() {
-		e.I("VFMADD231PS Y10, Y%d, Y%d", r, 4+2*m+h)
-		return
+		e.I("VFMADD231PS Y10, Y%d, Y%d", r, y)
+	} else {
+		y = r
+		e.I("VFMADD213PS %d(R11), Y10, Y%d", e.accAt(m, h), y)
 	}
-	e.I("VFMADD213PS %d(R11), Y10, Y%d", e.accAt(m, h), r)
-	e.I("VMOVUPS Y%d, %d(R11)", r, e.accAt(m, h))
+	if e.mins {
+		e.I("VPBROADCASTD %d(R9), Y11", 4*m)
+		e.I("VPBROADCASTD %d(R9), Y12", 4*(e.t+m))
+		e.I("VPMADDWD Y11, Y%d, Y11", 8+h)
+		e.I("VPMADDWD Y12, Y%d, Y12", 13+2*h)
+		e.I("VPADDD Y12, Y11, Y11")
+		e.I("VCVTDQ2PS Y11, Y11")
+		e.I("VMULPS %s, Y11, Y11", e.factor(1, h))
+		e.I("VFMADD231PS Y10, Y11, Y%d", y)
+	}
+	if !e.inRegs() {
+		e.I("VMOVUPS Y%d, %d(R11)", y, e.accAt(m, h))
+	}
 }
 
 // firsts returns the registers that hold the dots of the first halves, as far as they suffice; the

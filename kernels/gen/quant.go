@@ -78,9 +78,9 @@ func (f *form) sums() int {
 	return 1
 }
 
-// above is how far a field of the high plane is shifted left (right if negative) so that it stands
-// above the bits of the low plane: field j of a plane of one-bit or two-bit fields.
-func (f *form) above(j int) int { return f.low - j*f.high }
+// shift4 is how far a field of the high plane is shifted left (right if negative) so that it stands
+// above the bits of the low plane (four, in most types): field j of a plane of one-bit or two-bit fields.
+func (f *form) shift4(j int) int { return f.low - j*f.high }
 
 // highAt is the place of the high bits of the weights 4j ... 4j+3 of every row (j < 8): the offset of
 // their 64 bytes, and which field of each byte they are.
