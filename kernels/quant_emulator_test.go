@@ -89,12 +89,16 @@ var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 	},
 	"ANDQ": func(e *emulator, ins *asmIns) { e.reg[ins.args[1].n] &= uint64(ins.args[0].disp) },
 	"VPTERNLOGD": func(e *emulator, ins *asmIns) {
-		if ins.args[0].disp != 0xf8 {
+		table := ins.args[0].disp
+		if table != 0xf8 && table != 0xd8 {
 			e.fail("unknown truth table")
 		}
 		n := lanesOf(ins.args[3])
 		c, b, a := e.words(ins.args[1], n, false), e.words(ins.args[2], n, false), e.vec[ins.args[3].n]
 		for i := range n {
+			if table == 0xd8 {
+				a[i] &^= c[i]
+			}
 			a[i] |= b[i] & c[i]
 		}
 		e.set(ins.args[3], n, a)

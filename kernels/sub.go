@@ -280,12 +280,7 @@ func (f *form) getCodes(c *codes, p []byte) {
 		}
 		return
 	case 2:
-		for j := range c {
-			c[j] = word(j/4) >> (j % 4 * 2) & lowTwos
-			if f.high != 0 {
-				c[j] |= word(2) >> j & lowBits << 2
-			}
-		}
+		f.getTwos(word, c)
 		return
 	}
 	for j := range 4 {
@@ -339,19 +334,37 @@ func (f *form) putCodes(p []byte, c *codes) {
 	}
 }
 
-// putTwos writes the planes of a type with two bits in the low plane.
+// getTwos reads the planes of a type with two bits in the low plane. Q2_K: word n holds the columns 16n
+// ... 16n+15. Q3_K, whose planes are one: word n holds the codes of words 2n and 2n+1; above these, the
+// first and second have the low bits of words 6 and 7, whose high bits are the highest of the third.
+func (f *form) getTwos(word func(n int) uint32, c *codes) {
+	if f.high == 0 {
+		for j := range c {
+			c[j] = word(j/4) >> (j % 4 * 2) & lowTwos
+		}
+		return
+	}
+	for j := range 6 {
+		c[j] = word(j/2) >> (j % 2 * 3) & (7 * lowBits)
+	}
+	for j := range 2 {
+		c[6+j] = word(j)>>6&lowTwos | word(2)>>(6+j)&lowBits<<2
+	}
+}
+
+// putTwos writes what getTwos reads.
 func (f *form) putTwos(put func(n int, v uint32), c *codes) {
-	var low [2]uint32
-	var high uint32
-	for j, v := range c {
-		low[j/4] |= v & lowTwos << (j % 4 * 2)
-		high |= v >> 2 & lowBits << j
+	if f.high == 0 {
+		for n := range 2 {
+			q := c[4*n:]
+			put(n, q[0]|q[1]<<2|q[2]<<4|q[3]<<6)
+		}
+		return
 	}
-	put(0, low[0])
-	put(1, low[1])
-	if f.high != 0 {
-		put(2, high)
-	}
+	const low, high = lowTwos, 4 * lowBits
+	put(0, c[0]|c[1]<<3|c[6]&low<<6)
+	put(1, c[2]|c[3]<<3|c[7]&low<<6)
+	put(2, c[4]|c[5]<<3|c[6]&high<<4|c[7]&high<<5)
 }
 
 // panelScales reads what scales sub-block i of row r of a panel's block.

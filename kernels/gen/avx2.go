@@ -110,12 +110,17 @@ func (e *mul2) masks() {
 	if e.wide {
 		return
 	}
+	if e.three() {
+		e.I("VMOVDQU low3<>+0(SB), Y13")
+		e.I("VMOVDQU low2<>+0(SB), Y15")
+		return
+	}
 	e.I("VMOVDQU low%d<>+0(SB), Y13", e.low)
 	switch {
 	case e.book != "":
 		e.I("VMOVDQU %s<>+0(SB), Y15", e.book)
 	case e.high == 1:
-		e.I("VMOVDQU bit%d<>+0(SB), Y15", e.low)
+		e.I("VMOVDQU bit4<>+0(SB), Y15")
 	case e.high == 2:
 		e.I("VMOVDQU bits45<>+0(SB), Y15")
 	}
@@ -260,12 +265,16 @@ func (e *mul2) unpack(j int) {
 		} else {
 			e.I("VMOVDQU %d(SI), Y%d", at, w)
 			e.I("VPSRLW $%d, Y%d, Y%d", down, w, w)
+			if j >= 6 && e.three() {
+				e.thirdBit(j, h)
+				continue
+			}
 			e.I("VPAND Y13, Y%d, Y%d", w, w)
 		}
 		if e.book != "" {
 			e.I("VPSHUFB Y%d, Y15, Y%d", w, w)
 		}
-		if e.high == 0 {
+		if e.high == 0 || e.three() {
 			continue
 		}
 		at, field := e.highAt(j)
@@ -284,6 +293,15 @@ func (e *mul2) unpack(j int) {
 		}
 		e.I("VPOR Y11, Y%d, Y%d", w, w)
 	}
+}
+
+// thirdBit clears what is no part of the two low bits of codes in Y8 or Y9, and puts the third above.
+func (e *mul2) thirdBit(j, h int) {
+	e.I("VMOVDQU %d(SI), Y11", 128+32*h)
+	e.I("VPAND Y15, Y%d, Y%d", 8+h, 8+h)
+	e.I("VPSRLW $%d, Y11, Y11", j-2)
+	e.I("VPAND bit2<>+0(SB), Y11, Y11")
+	e.I("VPOR Y11, Y%d, Y%d", 8+h, 8+h)
 }
 
 // dots4 adds the products of the codes in Y8 and Y9 to the accumulators of 16 bits.

@@ -50,8 +50,11 @@ func avx512Quant(a *Asm, f *form, t int) string {
 		word(0x03030303, 26)
 	}
 	switch {
+	case f.three():
+		word(0x07070707, 26)
+		word(0x04040404, 27)
 	case f.high == 1:
-		word(0x01010101<<f.low, 27)
+		word(0x10101010, 27)
 	case f.high == 2:
 		word(0x30303030, 27)
 	case f.bytes:
@@ -135,12 +138,17 @@ func (e *mul512) unpack(j int) {
 	if e.book != "" {
 		e.I("VPSHUFB Z24, Z27, Z24")
 	}
-	if e.high == 0 {
+	switch {
+	case e.three() && j >= 6:
+		e.I("VPSRLW $%d, 128(SI), Z31", j-2)
+		e.I("VPTERNLOGD $0xd8, Z27, Z31, Z24 // the bits of Z27 from Z31")
+		return
+	case e.high == 0 || e.three():
 		return
 	}
 	at, field := e.highAt(j)
 	from := "Z25"
-	if e.high == 2 || e.ints() {
+	if e.high == 2 {
 		from = fmt.Sprintf("%d(SI)", at)
 	}
 	switch s := e.shift4(field); {

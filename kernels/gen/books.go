@@ -18,7 +18,12 @@ func book(b [16]int8, zero int) []uint32 {
 // lowAt is the place of the low bits of the weights 4j ... 4j+3 of every row (j < 8): the offset of their
 // 64 bytes, and how far down in each byte they are shifted.
 func (f *form) lowAt(j int) (at, down int) {
-	if f.low == 2 {
+	switch {
+	case f.three() && j < 6:
+		return j / 2 * 64, j % 2 * 3
+	case f.three():
+		return (j - 6) * 64, 6
+	case f.low == 2:
 		return j / 4 * 64, j % 4 * 2
 	}
 	return j % 4 * 64, j / 4 * 4

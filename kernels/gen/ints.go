@@ -5,6 +5,9 @@ import "fmt"
 // Types with two bits in the low plane (Q2_K, Q3_K): the two halves of a sub-block have integer scales,
 // which multiply the integer dots; one float32 scale is left.
 
+// three says whether the low and the high plane are one, of three bits; see getTwos in kernels/sub.go.
+func (f *form) three() bool { return f.low == 2 && f.high == 1 }
+
 // frame is the stack of a kernel: results, the scales of a super-block, what the first halves of the
 // sub-block gave (ints only), and what aligning takes.
 func (e *mul2) frame() int {

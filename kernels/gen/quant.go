@@ -241,6 +241,7 @@ func constants(a *Asm) {
 	a.Data("bit4", repeat(0x10101010, 8)...)
 	a.Data("bits45", repeat(0x30303030, 8)...)
 	a.Data("low2", repeat(0x03030303, 8)...)
+	a.Data("low3", repeat(0x07070707, 8)...)
 	a.Data("bit2", repeat(0x04040404, 8)...)
 	a.Data("low4of16", repeat(0x000f000f, 8)...)
 	a.Data("ones16", repeat(0x00010001, 8)...)
