@@ -3,6 +3,7 @@ package kernels
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -36,11 +37,7 @@ func TestEmulatedProducts(t *testing.T) {
 	e := newEmulator(t, "quant_amd64.s")
 	for _, typ := range allTypes {
 		f := formOf(typ)
-		name := map[Type]string{Q8_0: "Q80", Q4_0: "Q40", Q4_1: "Q41", Q5_0: "Q50", Q5_1: "Q51",
-			Q4_K: "Q4K", Q5_K: "Q5K", Q6_K: "Q6K", Q2_K: "Q2K", Q3_K: "Q3K", IQ4_NL: "IQ4NL", IQ4_XS: "IQ4XS", MXFP4: "MXFP4"}[typ]
-		if name == "" {
-			name = typ.String()
-		}
+		name := kernelName(typ)
 		rng := rand.New(rand.NewPCG(2, uint64(typ)))
 		for rows := 1; rows <= 12; rows++ {
 			cols := max(32, f.block) * (1 + rows%2)
@@ -71,6 +68,9 @@ func TestEmulatedProducts(t *testing.T) {
 		}
 	}
 }
+
+// kernelName is the name of a type in those of its kernels.
+func kernelName(t Type) string { return strings.ReplaceAll(t.String(), "_", "") }
 
 // emulatedTile quantises activations with generic Go as one tile, its slices clipped.
 func emulatedTile(x []float32, rows, cols int) *tile {
