@@ -2,7 +2,6 @@ package kernels
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"testing"
 )
@@ -97,28 +96,18 @@ func exactProduct(t *testing.T, typ Type, src []byte, x []float32, rows, cols in
 	return y
 }
 
-// TestEmulatedExtremes does the same with the text of the AVX-512 kernels for four rows.
+// TestEmulatedExtremes does the same with the text of kernels for four rows.
 func TestEmulatedExtremes(t *testing.T) {
 	e := newEmulator(t, "quant_amd64.s")
 	const rows, cols = 4, 256
-	for _, typ := range allTypes {
-		f := formOf(typ)
-		if !f.quantised() {
-			continue
-		}
-		for _, fill := range []byte{0x00, 0xff, 0x88, 0x77} {
-			m := packed(t, typ, panelRows, cols, extremes(typ, fill, panelRows, cols))
-			a := emulatedTile(extremeActs(rows, cols), rows, cols)
-			got, want := make([]float32, rows*panelRows), make([]float32, rows*panelRows)
-			panelGeneric(typ, m.Data, a, want, panelRows)
-			sums := a.n
-			if f.half {
-				sums = a.h
+	a := emulatedTile(extremeActs(rows, cols), rows, cols)
+	for level := range emulatedLevels {
+		for _, typ := range allTypes {
+			if !formOf(typ).quantised() {
+				continue
 			}
-			fn := fmt.Sprintf("mul%sx%dAVX512", kernelName(typ), rows)
-			e.call(t, fn, m.Data, a.q, a.f, sums, got, 4*panelRows, cols/f.block)
-			if i := differ(got, want); i >= 0 {
-				t.Fatalf("%s of %#02x: row %d output %d is %v, want %v", fn, fill, i/panelRows, i%panelRows, got[i], want[i])
+			for _, fill := range []byte{0x00, 0xff, 0x88, 0x77} {
+				e.compare16(t, level, packed(t, typ, panelRows, cols, extremes(typ, fill, panelRows, cols)), a)
 			}
 		}
 	}

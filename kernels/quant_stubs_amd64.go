@@ -24,20 +24,40 @@ func quantizeRow512(x *float32, q *int8, f *float32, n *int32, h *int32, rows in
 //go:noescape
 func mulQ80x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ80x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ80x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ80x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ80x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ80x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ80x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ80x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ80x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ80x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ80x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ80x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ80x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ80x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -104,20 +124,40 @@ func mulQ80x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ40x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ40x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ40x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ40x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ40x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ40x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ40x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ40x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ40x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ40x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ40x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ40x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ40x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ40x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -184,20 +224,40 @@ func mulQ40x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ41x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ41x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ41x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ41x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ41x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ41x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ41x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ41x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ41x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ41x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ41x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ41x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ41x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ41x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -264,20 +324,40 @@ func mulQ41x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ50x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ50x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ50x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ50x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ50x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ50x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ50x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ50x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ50x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ50x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ50x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ50x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ50x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ50x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -344,20 +424,40 @@ func mulQ50x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ51x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ51x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ51x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ51x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ51x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ51x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ51x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ51x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ51x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ51x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ51x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ51x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ51x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ51x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -424,20 +524,40 @@ func mulQ51x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ4Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ4Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ4Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ4Kx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ4Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ4Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ4Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ4Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ4Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ4Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ4Kx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ4Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ4Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ4Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -504,20 +624,40 @@ func mulQ4Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ5Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ5Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ5Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ5Kx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ5Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ5Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ5Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ5Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ5Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ5Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ5Kx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ5Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ5Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ5Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -584,20 +724,40 @@ func mulQ5Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ6Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ6Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ6Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ6Kx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ6Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ6Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ6Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ6Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ6Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ6Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ6Kx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ6Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ6Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ6Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -664,20 +824,40 @@ func mulQ6Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ2Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ2Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ2Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ2Kx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ2Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ2Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ2Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ2Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ2Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ2Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ2Kx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ2Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ2Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ2Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -744,20 +924,40 @@ func mulQ2Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ3Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ3Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ3Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ3Kx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ3Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ3Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ3Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ3Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ3Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ3Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ3Kx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ3Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ3Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ3Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -824,20 +1024,40 @@ func mulQ3Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulIQ4NLx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulIQ4NLx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulIQ4NLx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulIQ4NLx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulIQ4NLx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulIQ4NLx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulIQ4NLx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulIQ4NLx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulIQ4NLx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulIQ4NLx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -904,20 +1124,40 @@ func mulIQ4NLx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, strid
 //go:noescape
 func mulIQ4XSx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulIQ4XSx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulIQ4XSx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulIQ4XSx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulIQ4XSx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulIQ4XSx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulIQ4XSx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulIQ4XSx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulIQ4XSx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulIQ4XSx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -984,20 +1224,40 @@ func mulIQ4XSx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, strid
 //go:noescape
 func mulMXFP4x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulMXFP4x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulMXFP4x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulMXFP4x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulMXFP4x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulMXFP4x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulMXFP4x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulMXFP4x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulMXFP4x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulMXFP4x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulMXFP4x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulMXFP4x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulMXFP4x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulMXFP4x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -1573,6 +1833,23 @@ var avx2Float = [len(forms)][4]func(w *byte, x *float32, step int, y *float32, s
 	F32:  {mulF32x1AVX2, mulF32x2AVX2, mulF32x3AVX2, mulF32x4AVX2},
 	F16:  {mulF16x1AVX2, mulF16x2AVX2, mulF16x3AVX2, mulF16x4AVX2},
 	BF16: {mulBF16x1AVX2, mulBF16x2AVX2, mulBF16x3AVX2, mulBF16x4AVX2},
+}
+
+// vnniQuant holds the kernels of each type for 1 to 4 rows. It is never changed.
+var vnniQuant = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+	Q8_0:   {mulQ80x1VNNI, mulQ80x2VNNI, mulQ80x3VNNI, mulQ80x4VNNI},
+	Q4_0:   {mulQ40x1VNNI, mulQ40x2VNNI, mulQ40x3VNNI, mulQ40x4VNNI},
+	Q4_1:   {mulQ41x1VNNI, mulQ41x2VNNI, mulQ41x3VNNI, mulQ41x4VNNI},
+	Q5_0:   {mulQ50x1VNNI, mulQ50x2VNNI, mulQ50x3VNNI, mulQ50x4VNNI},
+	Q5_1:   {mulQ51x1VNNI, mulQ51x2VNNI, mulQ51x3VNNI, mulQ51x4VNNI},
+	Q4_K:   {mulQ4Kx1VNNI, mulQ4Kx2VNNI, mulQ4Kx3VNNI, mulQ4Kx4VNNI},
+	Q5_K:   {mulQ5Kx1VNNI, mulQ5Kx2VNNI, mulQ5Kx3VNNI, mulQ5Kx4VNNI},
+	Q6_K:   {mulQ6Kx1VNNI, mulQ6Kx2VNNI, mulQ6Kx3VNNI, mulQ6Kx4VNNI},
+	Q2_K:   {mulQ2Kx1VNNI, mulQ2Kx2VNNI, mulQ2Kx3VNNI, mulQ2Kx4VNNI},
+	Q3_K:   {mulQ3Kx1VNNI, mulQ3Kx2VNNI, mulQ3Kx3VNNI, mulQ3Kx4VNNI},
+	IQ4_NL: {mulIQ4NLx1VNNI, mulIQ4NLx2VNNI, mulIQ4NLx3VNNI, mulIQ4NLx4VNNI},
+	IQ4_XS: {mulIQ4XSx1VNNI, mulIQ4XSx2VNNI, mulIQ4XSx3VNNI, mulIQ4XSx4VNNI},
+	MXFP4:  {mulMXFP4x1VNNI, mulMXFP4x2VNNI, mulMXFP4x3VNNI, mulMXFP4x4VNNI},
 }
 
 // avx512Quant holds the kernels of each type for 1 to 12 rows. It is never changed.

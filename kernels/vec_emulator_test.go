@@ -105,6 +105,9 @@ func newEmulator(t *testing.T, file string) *emulator {
 }
 
 func parseIns(line string) asmIns {
+	if strings.HasPrefix(line, "BYTE ") {
+		return parseBytes(line)
+	}
 	op, rest, _ := strings.Cut(line, " ")
 	name, suffix, _ := strings.Cut(op, ".")
 	ins := asmIns{text: line, name: name, bcst: suffix == "BCST"}

@@ -17,7 +17,8 @@ import "fmt"
 type mul2 struct {
 	*Asm
 	*form
-	t int
+	t    int
+	vnni bool // with AVX-VNNI, see avx2_vnni.go
 }
 
 // wide is a form whose panels have been unpacked, for a long run of tiles: a block of 32 columns is
@@ -56,7 +57,7 @@ func (f form) widened() *form {
 
 // avx2Widen emits what unpacks a panel and returns its name.
 func avx2Widen(a *Asm, f *form) string {
-	e := &mul2{a, f, 0}
+	e := &mul2{Asm: a, form: f}
 	name := "widen" + f.name + "AVX2"
 	a.FuncFrame(name, "w *byte, out *byte, blocks int", "unpacks a panel.", 128+64)
 	a.Load("w", "SI")
@@ -110,6 +111,10 @@ func (e *mul2) masks() {
 	if e.wide {
 		return
 	}
+	if e.low == 8 {
+		e.I("VMOVDQU top8<>+0(SB), Y13")
+		return
+	}
 	if e.three() {
 		e.I("VMOVDQU low3<>+0(SB), Y13")
 		e.I("VMOVDQU low2<>+0(SB), Y15")
@@ -117,6 +122,8 @@ func (e *mul2) masks() {
 	}
 	e.I("VMOVDQU low%d<>+0(SB), Y13", e.low)
 	switch {
+	case e.bytes && e.vnni:
+		e.I("VMOVDQU %sup<>+0(SB), Y15", e.book)
 	case e.book != "":
 		e.I("VMOVDQU %s<>+0(SB), Y15", e.book)
 	case e.high == 1:
@@ -134,8 +141,13 @@ func (e *mul2) headAt() int           { return 64 * e.t }
 
 // avx2Quant emits the kernel for a quantised type and returns its name.
 func avx2Quant(a *Asm, f *form, t int) string {
-	e := &mul2{a, f, t}
-	name := fmt.Sprintf("mul%sx%dAVX2", f.name, t)
+	return (&mul2{Asm: a, form: f, t: t}).kernel("AVX2")
+}
+
+// kernel emits a kernel and returns its name, which ends as said.
+func (e *mul2) kernel(level string) string {
+	a, f, t := e.Asm, e.form, e.t
+	name := fmt.Sprintf("mul%sx%d%s", f.name, t, level)
 	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), e.frame())
 	loadQuant(a)
 	e.alignStack()
@@ -172,7 +184,7 @@ func avx2Quant(a *Asm, f *form, t int) string {
 func (e *mul2) head() {
 	for i := range e.headBytes() / 16 {
 		e.I("VCVTPH2PS %d(SI), Y8", 16*i)
-		if e.ints() && i >= 2 {
+		if e.ints() && i >= 2 && !e.vnni {
 			e.I("VMULPS eighth<>+0(SB), Y8, Y8")
 		}
 		e.I("VMOVUPS Y8, %d(R11)", e.headAt()+32*i)
@@ -197,11 +209,11 @@ func (e *mul2) sub() {
 		prefetch(e.Asm, e.subBytes())
 	}
 	switch {
-	case e.low == 8:
+	case e.low == 8 && !e.vnni:
 		e.dots8()
 		e.scale(0)
 		return
-	case e.bytes:
+	case e.bytes && !e.vnni:
 		e.dotsBook()
 		e.scale(0)
 		return
@@ -230,6 +242,10 @@ func (e *mul2) sub() {
 // bits nothing is needed; with five bits the sum of 32 products does not fit 16 bits, so 16 is
 // subtracted from the codes like in Q5_0, and put back in scale.
 func (e *mul2) start(half int) {
+	if e.vnni {
+		e.startVNNI(half)
+		return
+	}
 	shift := e.zero - 3 // the sums are already times 8
 	if e.mins {
 		if e.high == 0 {
@@ -258,6 +274,10 @@ func (e *mul2) unpack(j int) {
 			continue
 		}
 		w := 8 + h
+		if e.low == 8 {
+			e.I("VPXOR %d(SI), Y13, Y%d", 64*j+32*h, w)
+			continue
+		}
 		at, down := e.lowAt(j)
 		at += 32 * h
 		if down == 0 {
@@ -306,6 +326,10 @@ func (e *mul2) thirdBit(j, h int) {
 
 // dots4 adds the products of the codes in Y8 and Y9 to the accumulators of 16 bits.
 func (e *mul2) dots4(j int) {
+	if e.vnni {
+		e.dotsVNNI(j)
+		return
+	}
 	first := (j == 0 || j == 4 && e.ints()) && e.mins && e.high == 0
 	for m := range e.t {
 		e.I("VPBROADCASTD %d(DX), Y10", 32*m+4*j)
@@ -378,14 +402,14 @@ func (e *mul2) scale(half int) {
 // finishInts turns the accumulators of row m into dots of 32 bits, and these into float32 times the
 // scale of the weights.
 func (e *mul2) finishInts(m int) {
-	back := e.mins && e.high == 1
+	back := e.mins && e.high == 1 && !e.vnni
 	if back {
 		e.I("VPBROADCASTD %d(R9), Y10", 4*m)
 		e.I("VPMADDWD minus2<>+0(SB), Y10, Y10")
 	}
 	for h := range 2 {
 		r := 2*m + h
-		if e.low != 8 && !e.bytes {
+		if e.low != 8 && !e.bytes && !e.vnni {
 			e.I("VPMADDWD Y%d, Y14, Y%d", r, r)
 		}
 		if back {

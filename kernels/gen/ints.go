@@ -52,12 +52,15 @@ func (e *mul2) pairs(which, half, r1, r2 int) {
 		default:
 			e.I("VPSRLW $12, Y%d, Y%d", r, r)
 		}
+		if e.vnni {
+			e.I("VPSRLD $16, Y%d, Y%d", r, r) // once, with zeros above
+		}
 	}
 }
 
 // widenInts stores the scales of an unpacked block.
 func (e *mul2) widenInts() {
-	wide := &mul2{e.Asm, e.widened(), 0}
+	wide := &mul2{Asm: e.Asm, form: e.widened()}
 	kinds := 1
 	if e.mins {
 		kinds = 2

@@ -109,10 +109,11 @@ func quant(a *Asm) {
 	constants(a)
 	quantizeRow(a, true)
 	quantizeRow(a, false)
-	var on2, on512 kernelTable
+	var on2, onVNNI, on512 kernelTable
 	for i := range forms {
 		for t := 1; t <= tile2; t++ {
 			on2.add(i, avx2Quant(a, &forms[i], t))
+			onVNNI.add(i, vnniQuant(a, &forms[i], t))
 		}
 		for t := 1; t <= tile512; t++ {
 			on512.add(i, avx512Quant(a, &forms[i], t))
@@ -128,6 +129,7 @@ func quant(a *Asm) {
 	}
 	wideKernels(a)
 	on2.emit(a, "avx2", tile2)
+	onVNNI.part(a, "vnniQuant", quantParams, tile2, 0, len(forms))
 	on512.emit(a, "avx512", tile512)
 }
 
@@ -244,6 +246,7 @@ func constants(a *Asm) {
 	a.Data("low3", repeat(0x07070707, 8)...)
 	a.Data("bit2", repeat(0x04040404, 8)...)
 	a.Data("low4of16", repeat(0x000f000f, 8)...)
+	a.Data("top8", repeat(0x80808080, 8)...)
 	a.Data("ones16", repeat(0x00010001, 8)...)
 	a.Data("minus2", repeat(0xfffefffe, 8)...)
 	a.Data("abs32", repeat(0x7fffffff, 8)...)
