@@ -9,7 +9,8 @@ import (
 )
 
 // allTypes are all weight types.
-var allTypes = []Type{F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K}
+var allTypes = []Type{F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, Q2_K, Q3_K,
+	IQ4_NL, IQ4_XS, MXFP4}
 
 // eachImpl runs a test at every level that this CPU has.
 func eachImpl(t *testing.T, f func(t *testing.T)) {
@@ -47,16 +48,30 @@ func randomRows(rng *rand.Rand, t Type, rows, cols int) []byte {
 			binary.LittleEndian.PutUint16(blk, uint16(math.Float32bits(float32(rng.NormFloat64()))>>16))
 		case t == F16:
 			scale(0)
-		case f.half:
-			scale(208)
-		case f.mins:
-			scale(0)
-			scale(2)
+		case f.exp:
+			blk[0] = byte(112 + rng.Uint32()%8)
 		default:
-			scale(0)
+			for _, at := range scalesAt(t) {
+				scale(at)
+			}
 		}
 	}
 	return b
+}
+
+// scalesAt are the places of the f16 scales in a GGUF block of a quantised type.
+func scalesAt(t Type) []int {
+	switch t {
+	case Q6_K:
+		return []int{208}
+	case Q2_K:
+		return []int{80, 82}
+	case Q3_K:
+		return []int{108}
+	case Q4_1, Q5_1, Q4_K, Q5_K:
+		return []int{0, 2}
+	}
+	return []int{0}
 }
 
 // randomMatrix packs random rows, and returns them dequantised as well.

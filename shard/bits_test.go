@@ -39,6 +39,18 @@ var models = map[string]func() []byte{
 	"qwen2-k": func() []byte {
 		return tiny.Qwen2(tiny.Config{Hidden: 256, FFN: 256, Heads: 4, TypeOf: mixed(kernels.Q4_K, kernels.Q5_K, kernels.Q6_K), Seed: 4})
 	},
+	"llama-Q2_K":   whole(kernels.Q2_K, 256),
+	"llama-Q3_K":   whole(kernels.Q3_K, 256),
+	"llama-IQ4_XS": whole(kernels.IQ4_XS, 256),
+	"llama-IQ4_NL": whole(kernels.IQ4_NL, 64),
+	"llama-MXFP4":  whole(kernels.MXFP4, 64),
+}
+
+// whole makes a model with all matrices of one type.
+func whole(typ kernels.Type, hidden int) func() []byte {
+	return func() []byte {
+		return tiny.Llama(tiny.Config{Layers: 3, Hidden: hidden, FFN: hidden, Heads: 4, Type: typ, Seed: uint64(typ)})
+	}
 }
 
 func eachModel(t *testing.T, f func(t *testing.T, p parts)) {
