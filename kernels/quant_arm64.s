@@ -11669,7 +11669,7 @@ TEXT ·mulQ50x1NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	WORD $0x4d40c868 // ld1r {v8.4s}, [x3]
 	WORD $0x4f245500 // shl v0.4s, v8.4s, #4
@@ -11677,195 +11677,135 @@ block0:
 	WORD $0x4f245502 // shl v2.4s, v8.4s, #4
 	WORD $0x4f245503 // shl v3.4s, v8.4s, #4
 	FMOVQ 0(R1), F8
-	FMOVQ 0(R0), F9
-	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
+	FMOVQ 16(R1), F9
 	FMOVQ 256(R0), F10
-	WORD $0x4f0c554a // shl v10.16b, v10.16b, #4
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
-	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
+	FMOVQ 0(R0), F11
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e160 // sdot v0.4s, v11.16b, v8.4b[0]
+	FMOVQ 0(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e180 // sdot v0.4s, v12.16b, v9.4b[0]
+	FMOVQ 64(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e160 // sdot v0.4s, v11.16b, v8.4b[1]
+	FMOVQ 64(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e180 // sdot v0.4s, v12.16b, v9.4b[1]
+	FMOVQ 128(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e960 // sdot v0.4s, v11.16b, v8.4b[2]
+	FMOVQ 128(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e980 // sdot v0.4s, v12.16b, v9.4b[2]
+	FMOVQ 192(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e960 // sdot v0.4s, v11.16b, v8.4b[3]
+	FMOVQ 192(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e980 // sdot v0.4s, v12.16b, v9.4b[3]
+	FMOVQ 272(R0), F10
 	FMOVQ 16(R0), F11
-	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
-	FMOVQ 272(R0), F12
-	WORD $0x4f0c558c // shl v12.16b, v12.16b, #4
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
 	WORD $0x4f88e161 // sdot v1.4s, v11.16b, v8.4b[0]
-	FMOVQ 32(R0), F13
-	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
-	FMOVQ 288(R0), F14
-	WORD $0x4f0c55ce // shl v14.16b, v14.16b, #4
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4f88e1a2 // sdot v2.4s, v13.16b, v8.4b[0]
-	FMOVQ 48(R0), F15
-	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
-	FMOVQ 304(R0), F16
-	WORD $0x4f0c5610 // shl v16.16b, v16.16b, #4
-	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
-	WORD $0x4f88e1e3 // sdot v3.4s, v15.16b, v8.4b[0]
-	FMOVQ 64(R0), F17
-	WORD $0x4e3f1e31 // and v17.16b, v17.16b, v31.16b
-	FMOVQ 256(R0), F18
-	WORD $0x4f0b5652 // shl v18.16b, v18.16b, #3
-	WORD $0x6ebe1e51 // bit v17.16b, v18.16b, v30.16b
-	WORD $0x4fa8e220 // sdot v0.4s, v17.16b, v8.4b[1]
-	FMOVQ 80(R0), F19
-	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
-	FMOVQ 272(R0), F20
-	WORD $0x4f0b5694 // shl v20.16b, v20.16b, #3
-	WORD $0x6ebe1e93 // bit v19.16b, v20.16b, v30.16b
-	WORD $0x4fa8e261 // sdot v1.4s, v19.16b, v8.4b[1]
-	FMOVQ 96(R0), F21
-	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
-	FMOVQ 288(R0), F22
-	WORD $0x4f0b56d6 // shl v22.16b, v22.16b, #3
-	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
-	WORD $0x4fa8e2a2 // sdot v2.4s, v21.16b, v8.4b[1]
-	FMOVQ 112(R0), F23
-	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
-	FMOVQ 304(R0), F24
-	WORD $0x4f0b5718 // shl v24.16b, v24.16b, #3
-	WORD $0x6ebe1f17 // bit v23.16b, v24.16b, v30.16b
-	WORD $0x4fa8e2e3 // sdot v3.4s, v23.16b, v8.4b[1]
-	FMOVQ 128(R0), F25
-	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
-	FMOVQ 256(R0), F26
-	WORD $0x4f0a575a // shl v26.16b, v26.16b, #2
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
-	WORD $0x4f88eb20 // sdot v0.4s, v25.16b, v8.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 272(R0), F28
-	WORD $0x4f0a579c // shl v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f88eb61 // sdot v1.4s, v27.16b, v8.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 288(R0), F9
-	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
-	WORD $0x6ebe1d3d // bit v29.16b, v9.16b, v30.16b
-	WORD $0x4f88eba2 // sdot v2.4s, v29.16b, v8.4b[2]
-	FMOVQ 176(R0), F10
-	WORD $0x4e3f1d4a // and v10.16b, v10.16b, v31.16b
-	FMOVQ 304(R0), F11
-	WORD $0x4f0a556b // shl v11.16b, v11.16b, #2
-	WORD $0x6ebe1d6a // bit v10.16b, v11.16b, v30.16b
-	WORD $0x4f88e943 // sdot v3.4s, v10.16b, v8.4b[2]
-	FMOVQ 192(R0), F12
-	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
-	FMOVQ 256(R0), F13
-	WORD $0x4f0955ad // shl v13.16b, v13.16b, #1
-	WORD $0x6ebe1dac // bit v12.16b, v13.16b, v30.16b
-	WORD $0x4fa8e980 // sdot v0.4s, v12.16b, v8.4b[3]
-	FMOVQ 208(R0), F14
-	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
-	FMOVQ 272(R0), F15
-	WORD $0x4f0955ef // shl v15.16b, v15.16b, #1
-	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
-	WORD $0x4fa8e9c1 // sdot v1.4s, v14.16b, v8.4b[3]
-	FMOVQ 224(R0), F16
-	WORD $0x4e3f1e10 // and v16.16b, v16.16b, v31.16b
-	FMOVQ 288(R0), F17
-	WORD $0x4f095631 // shl v17.16b, v17.16b, #1
-	WORD $0x6ebe1e30 // bit v16.16b, v17.16b, v30.16b
-	WORD $0x4fa8ea02 // sdot v2.4s, v16.16b, v8.4b[3]
-	FMOVQ 240(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 304(R0), F19
-	WORD $0x4f095673 // shl v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fa8ea43 // sdot v3.4s, v18.16b, v8.4b[3]
-	FMOVQ 16(R1), F8
-	FMOVQ 0(R0), F9
-	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
-	FMOVQ 256(R0), F10
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
-	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
 	FMOVQ 16(R0), F11
-	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
-	FMOVQ 272(R0), F12
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
-	WORD $0x4f88e161 // sdot v1.4s, v11.16b, v8.4b[0]
-	FMOVQ 32(R0), F13
-	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
-	FMOVQ 288(R0), F14
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4f88e1a2 // sdot v2.4s, v13.16b, v8.4b[0]
-	FMOVQ 48(R0), F15
-	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
-	FMOVQ 304(R0), F16
-	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
-	WORD $0x4f88e1e3 // sdot v3.4s, v15.16b, v8.4b[0]
-	FMOVQ 64(R0), F17
-	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
-	FMOVQ 256(R0), F18
-	WORD $0x6f0f0652 // ushr v18.16b, v18.16b, #1
-	WORD $0x6ebe1e51 // bit v17.16b, v18.16b, v30.16b
-	WORD $0x4fa8e220 // sdot v0.4s, v17.16b, v8.4b[1]
-	FMOVQ 80(R0), F19
-	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
-	FMOVQ 272(R0), F20
-	WORD $0x6f0f0694 // ushr v20.16b, v20.16b, #1
-	WORD $0x6ebe1e93 // bit v19.16b, v20.16b, v30.16b
-	WORD $0x4fa8e261 // sdot v1.4s, v19.16b, v8.4b[1]
-	FMOVQ 96(R0), F21
-	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
-	FMOVQ 288(R0), F22
-	WORD $0x6f0f06d6 // ushr v22.16b, v22.16b, #1
-	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
-	WORD $0x4fa8e2a2 // sdot v2.4s, v21.16b, v8.4b[1]
-	FMOVQ 112(R0), F23
-	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
-	FMOVQ 304(R0), F24
-	WORD $0x6f0f0718 // ushr v24.16b, v24.16b, #1
-	WORD $0x6ebe1f17 // bit v23.16b, v24.16b, v30.16b
-	WORD $0x4fa8e2e3 // sdot v3.4s, v23.16b, v8.4b[1]
-	FMOVQ 128(R0), F25
-	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
-	FMOVQ 256(R0), F26
-	WORD $0x6f0e075a // ushr v26.16b, v26.16b, #2
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
-	WORD $0x4f88eb20 // sdot v0.4s, v25.16b, v8.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 272(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f88eb61 // sdot v1.4s, v27.16b, v8.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 288(R0), F9
-	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
-	WORD $0x6ebe1d3d // bit v29.16b, v9.16b, v30.16b
-	WORD $0x4f88eba2 // sdot v2.4s, v29.16b, v8.4b[2]
-	FMOVQ 176(R0), F10
-	WORD $0x6f0c054a // ushr v10.16b, v10.16b, #4
-	FMOVQ 304(R0), F11
-	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
-	WORD $0x6ebe1d6a // bit v10.16b, v11.16b, v30.16b
-	WORD $0x4f88e943 // sdot v3.4s, v10.16b, v8.4b[2]
-	FMOVQ 192(R0), F12
-	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
-	FMOVQ 256(R0), F13
-	WORD $0x6f0d05ad // ushr v13.16b, v13.16b, #3
-	WORD $0x6ebe1dac // bit v12.16b, v13.16b, v30.16b
-	WORD $0x4fa8e980 // sdot v0.4s, v12.16b, v8.4b[3]
-	FMOVQ 208(R0), F14
-	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
-	FMOVQ 272(R0), F15
-	WORD $0x6f0d05ef // ushr v15.16b, v15.16b, #3
-	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
-	WORD $0x4fa8e9c1 // sdot v1.4s, v14.16b, v8.4b[3]
-	FMOVQ 224(R0), F16
-	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
-	FMOVQ 288(R0), F17
-	WORD $0x6f0d0631 // ushr v17.16b, v17.16b, #3
-	WORD $0x6ebe1e30 // bit v16.16b, v17.16b, v30.16b
-	WORD $0x4fa8ea02 // sdot v2.4s, v16.16b, v8.4b[3]
-	FMOVQ 240(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 304(R0), F19
-	WORD $0x6f0d0673 // ushr v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fa8ea43 // sdot v3.4s, v18.16b, v8.4b[3]
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e181 // sdot v1.4s, v12.16b, v9.4b[0]
+	FMOVQ 80(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e161 // sdot v1.4s, v11.16b, v8.4b[1]
+	FMOVQ 80(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e181 // sdot v1.4s, v12.16b, v9.4b[1]
+	FMOVQ 144(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e961 // sdot v1.4s, v11.16b, v8.4b[2]
+	FMOVQ 144(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e981 // sdot v1.4s, v12.16b, v9.4b[2]
+	FMOVQ 208(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e961 // sdot v1.4s, v11.16b, v8.4b[3]
+	FMOVQ 208(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e981 // sdot v1.4s, v12.16b, v9.4b[3]
+	FMOVQ 288(R0), F10
+	FMOVQ 32(R0), F11
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e162 // sdot v2.4s, v11.16b, v8.4b[0]
+	FMOVQ 32(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e182 // sdot v2.4s, v12.16b, v9.4b[0]
+	FMOVQ 96(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e162 // sdot v2.4s, v11.16b, v8.4b[1]
+	FMOVQ 96(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e182 // sdot v2.4s, v12.16b, v9.4b[1]
+	FMOVQ 160(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e962 // sdot v2.4s, v11.16b, v8.4b[2]
+	FMOVQ 160(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e982 // sdot v2.4s, v12.16b, v9.4b[2]
+	FMOVQ 224(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e962 // sdot v2.4s, v11.16b, v8.4b[3]
+	FMOVQ 224(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e982 // sdot v2.4s, v12.16b, v9.4b[3]
+	FMOVQ 304(R0), F10
+	FMOVQ 48(R0), F11
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e163 // sdot v3.4s, v11.16b, v8.4b[0]
+	FMOVQ 48(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e183 // sdot v3.4s, v12.16b, v9.4b[0]
+	FMOVQ 112(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e163 // sdot v3.4s, v11.16b, v8.4b[1]
+	FMOVQ 112(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e183 // sdot v3.4s, v12.16b, v9.4b[1]
+	FMOVQ 176(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e963 // sdot v3.4s, v11.16b, v8.4b[2]
+	FMOVQ 176(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e983 // sdot v3.4s, v12.16b, v9.4b[2]
+	FMOVQ 240(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e963 // sdot v3.4s, v11.16b, v8.4b[3]
+	FMOVQ 240(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e983 // sdot v3.4s, v12.16b, v9.4b[3]
 	FMOVD 0(R2), F8
 	FMOVD 320(R0), F9
 	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
@@ -11917,7 +11857,7 @@ TEXT ·mulQ50x2NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	WORD $0x4d40c870 // ld1r {v16.4s}, [x3]
 	WORD $0x4f245600 // shl v0.4s, v16.4s, #4
@@ -11931,229 +11871,169 @@ block0:
 	WORD $0x4f245606 // shl v6.4s, v16.4s, #4
 	WORD $0x4f245607 // shl v7.4s, v16.4s, #4
 	FMOVQ 0(R1), F16
-	FMOVQ 32(R1), F17
-	FMOVQ 0(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f0c5673 // shl v19.16b, v19.16b, #4
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
-	FMOVQ 16(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
-	FMOVQ 32(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 288(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c2 // sdot v2.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c6 // sdot v6.4s, v22.16b, v17.4b[0]
-	FMOVQ 48(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 304(R0), F25
-	WORD $0x4f0c5739 // shl v25.16b, v25.16b, #4
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90e303 // sdot v3.4s, v24.16b, v16.4b[0]
-	WORD $0x4f91e307 // sdot v7.4s, v24.16b, v17.4b[0]
-	FMOVQ 64(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
-	FMOVQ 256(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e340 // sdot v0.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e344 // sdot v4.4s, v26.16b, v17.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 272(R0), F29
-	WORD $0x4f0b57bd // shl v29.16b, v29.16b, #3
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb0e381 // sdot v1.4s, v28.16b, v16.4b[1]
-	WORD $0x4fb1e385 // sdot v5.4s, v28.16b, v17.4b[1]
-	FMOVQ 96(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x4f0b5673 // shl v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0b56b5 // shl v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e283 // sdot v3.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e287 // sdot v7.4s, v20.16b, v17.4b[1]
-	FMOVQ 128(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 256(R0), F23
-	WORD $0x4f0a56f7 // shl v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac4 // sdot v4.4s, v22.16b, v17.4b[2]
-	FMOVQ 144(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 272(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb05 // sdot v5.4s, v24.16b, v17.4b[2]
-	FMOVQ 160(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
-	FMOVQ 288(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4f90eb42 // sdot v2.4s, v26.16b, v16.4b[2]
-	WORD $0x4f91eb46 // sdot v6.4s, v26.16b, v17.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 304(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb83 // sdot v3.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb87 // sdot v7.4s, v28.16b, v17.4b[2]
-	FMOVQ 192(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f095673 // shl v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
-	FMOVQ 208(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0956b5 // shl v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
-	FMOVQ 224(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 288(R0), F23
-	WORD $0x4f0956f7 // shl v23.16b, v23.16b, #1
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac2 // sdot v2.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac6 // sdot v6.4s, v22.16b, v17.4b[3]
-	FMOVQ 240(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 304(R0), F25
-	WORD $0x4f095739 // shl v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb03 // sdot v3.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb07 // sdot v7.4s, v24.16b, v17.4b[3]
-	FMOVQ 16(R1), F16
-	FMOVQ 48(R1), F17
-	FMOVQ 0(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 256(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
-	FMOVQ 16(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
-	FMOVQ 32(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 288(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c2 // sdot v2.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c6 // sdot v6.4s, v22.16b, v17.4b[0]
-	FMOVQ 48(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 304(R0), F25
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90e303 // sdot v3.4s, v24.16b, v16.4b[0]
-	WORD $0x4f91e307 // sdot v7.4s, v24.16b, v17.4b[0]
-	FMOVQ 64(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 256(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e340 // sdot v0.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e344 // sdot v4.4s, v26.16b, v17.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 272(R0), F29
-	WORD $0x6f0f07bd // ushr v29.16b, v29.16b, #1
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb0e381 // sdot v1.4s, v28.16b, v16.4b[1]
-	WORD $0x4fb1e385 // sdot v5.4s, v28.16b, v17.4b[1]
-	FMOVQ 96(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 288(R0), F19
-	WORD $0x6f0f0673 // ushr v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 304(R0), F21
-	WORD $0x6f0f06b5 // ushr v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e283 // sdot v3.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e287 // sdot v7.4s, v20.16b, v17.4b[1]
-	FMOVQ 128(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 256(R0), F23
-	WORD $0x6f0e06f7 // ushr v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac4 // sdot v4.4s, v22.16b, v17.4b[2]
-	FMOVQ 144(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 272(R0), F25
-	WORD $0x6f0e0739 // ushr v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb05 // sdot v5.4s, v24.16b, v17.4b[2]
-	FMOVQ 160(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 288(R0), F27
-	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4f90eb42 // sdot v2.4s, v26.16b, v16.4b[2]
-	WORD $0x4f91eb46 // sdot v6.4s, v26.16b, v17.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 304(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb83 // sdot v3.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb87 // sdot v7.4s, v28.16b, v17.4b[2]
-	FMOVQ 192(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 256(R0), F19
-	WORD $0x6f0d0673 // ushr v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
-	FMOVQ 208(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6f0d06b5 // ushr v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
-	FMOVQ 224(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 288(R0), F23
-	WORD $0x6f0d06f7 // ushr v23.16b, v23.16b, #3
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac2 // sdot v2.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac6 // sdot v6.4s, v22.16b, v17.4b[3]
-	FMOVQ 240(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 304(R0), F25
-	WORD $0x6f0d0739 // ushr v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb03 // sdot v3.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb07 // sdot v7.4s, v24.16b, v17.4b[3]
+	FMOVQ 16(R1), F17
+	FMOVQ 32(R1), F18
+	FMOVQ 48(R1), F19
+	FMOVQ 256(R0), F20
+	FMOVQ 0(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a0 // sdot v0.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a4 // sdot v4.4s, v21.16b, v18.4b[0]
+	FMOVQ 0(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c0 // sdot v0.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c4 // sdot v4.4s, v22.16b, v19.4b[0]
+	FMOVQ 64(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a0 // sdot v0.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a4 // sdot v4.4s, v21.16b, v18.4b[1]
+	FMOVQ 64(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c0 // sdot v0.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c4 // sdot v4.4s, v22.16b, v19.4b[1]
+	FMOVQ 128(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa0 // sdot v0.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa4 // sdot v4.4s, v21.16b, v18.4b[2]
+	FMOVQ 128(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac0 // sdot v0.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac4 // sdot v4.4s, v22.16b, v19.4b[2]
+	FMOVQ 192(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa0 // sdot v0.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa4 // sdot v4.4s, v21.16b, v18.4b[3]
+	FMOVQ 192(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac0 // sdot v0.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac4 // sdot v4.4s, v22.16b, v19.4b[3]
+	FMOVQ 272(R0), F20
+	FMOVQ 16(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c1 // sdot v1.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c5 // sdot v5.4s, v22.16b, v19.4b[0]
+	FMOVQ 80(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a1 // sdot v1.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a5 // sdot v5.4s, v21.16b, v18.4b[1]
+	FMOVQ 80(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c1 // sdot v1.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c5 // sdot v5.4s, v22.16b, v19.4b[1]
+	FMOVQ 144(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa1 // sdot v1.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa5 // sdot v5.4s, v21.16b, v18.4b[2]
+	FMOVQ 144(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac1 // sdot v1.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac5 // sdot v5.4s, v22.16b, v19.4b[2]
+	FMOVQ 208(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa1 // sdot v1.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa5 // sdot v5.4s, v21.16b, v18.4b[3]
+	FMOVQ 208(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac1 // sdot v1.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac5 // sdot v5.4s, v22.16b, v19.4b[3]
+	FMOVQ 288(R0), F20
+	FMOVQ 32(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a2 // sdot v2.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a6 // sdot v6.4s, v21.16b, v18.4b[0]
+	FMOVQ 32(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c2 // sdot v2.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c6 // sdot v6.4s, v22.16b, v19.4b[0]
+	FMOVQ 96(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a2 // sdot v2.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a6 // sdot v6.4s, v21.16b, v18.4b[1]
+	FMOVQ 96(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 160(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa2 // sdot v2.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa6 // sdot v6.4s, v21.16b, v18.4b[2]
+	FMOVQ 160(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
+	FMOVQ 224(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa2 // sdot v2.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa6 // sdot v6.4s, v21.16b, v18.4b[3]
+	FMOVQ 224(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
+	FMOVQ 304(R0), F20
+	FMOVQ 48(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a3 // sdot v3.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a7 // sdot v7.4s, v21.16b, v18.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
+	FMOVQ 112(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a3 // sdot v3.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a7 // sdot v7.4s, v21.16b, v18.4b[1]
+	FMOVQ 112(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c3 // sdot v3.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c7 // sdot v7.4s, v22.16b, v19.4b[1]
+	FMOVQ 176(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa3 // sdot v3.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa7 // sdot v7.4s, v21.16b, v18.4b[2]
+	FMOVQ 176(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac3 // sdot v3.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac7 // sdot v7.4s, v22.16b, v19.4b[2]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa3 // sdot v3.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa7 // sdot v7.4s, v21.16b, v18.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac7 // sdot v7.4s, v22.16b, v19.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVD 320(R0), F17
 	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
@@ -12213,362 +12093,338 @@ TEXT ·mulQ50x3NEONDot(SB), NOSPLIT, $0-56
 	MOVD y+32(FP), R4
 	MOVD stride+40(FP), R5
 	MOVD blocks+48(FP), R6
-	WORD $0x4f00e40c // movi v12.16b, #0x0
-	WORD $0x4f00e40d // movi v13.16b, #0x0
-	WORD $0x4f00e40e // movi v14.16b, #0x0
-	WORD $0x4f00e40f // movi v15.16b, #0x0
-	WORD $0x4f00e410 // movi v16.16b, #0x0
-	WORD $0x4f00e411 // movi v17.16b, #0x0
-	WORD $0x4f00e412 // movi v18.16b, #0x0
-	WORD $0x4f00e413 // movi v19.16b, #0x0
-	WORD $0x4f00e414 // movi v20.16b, #0x0
-	WORD $0x4f00e415 // movi v21.16b, #0x0
-	WORD $0x4f00e416 // movi v22.16b, #0x0
-	WORD $0x4f00e417 // movi v23.16b, #0x0
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
-	WORD $0x4d40c878 // ld1r {v24.4s}, [x3]
-	WORD $0x4f245700 // shl v0.4s, v24.4s, #4
-	WORD $0x4f245701 // shl v1.4s, v24.4s, #4
-	WORD $0x4f245702 // shl v2.4s, v24.4s, #4
-	WORD $0x4f245703 // shl v3.4s, v24.4s, #4
+	WORD $0x4d40c86c // ld1r {v12.4s}, [x3]
+	WORD $0x4f245580 // shl v0.4s, v12.4s, #4
+	WORD $0x4f245581 // shl v1.4s, v12.4s, #4
 	ADD $4, R3, R15
-	WORD $0x4d40c9f8 // ld1r {v24.4s}, [x15]
-	WORD $0x4f245704 // shl v4.4s, v24.4s, #4
-	WORD $0x4f245705 // shl v5.4s, v24.4s, #4
-	WORD $0x4f245706 // shl v6.4s, v24.4s, #4
-	WORD $0x4f245707 // shl v7.4s, v24.4s, #4
+	WORD $0x4d40c9ec // ld1r {v12.4s}, [x15]
+	WORD $0x4f245582 // shl v2.4s, v12.4s, #4
+	WORD $0x4f245583 // shl v3.4s, v12.4s, #4
 	ADD $8, R3, R15
-	WORD $0x4d40c9f8 // ld1r {v24.4s}, [x15]
-	WORD $0x4f245708 // shl v8.4s, v24.4s, #4
-	WORD $0x4f245709 // shl v9.4s, v24.4s, #4
-	WORD $0x4f24570a // shl v10.4s, v24.4s, #4
-	WORD $0x4f24570b // shl v11.4s, v24.4s, #4
-	FMOVQ 0(R1), F24
-	FMOVQ 32(R1), F25
-	FMOVQ 64(R1), F26
-	FMOVQ 0(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 256(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
-	FMOVQ 16(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x4f0c577b // shl v27.16b, v27.16b, #4
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98e3a1 // sdot v1.4s, v29.16b, v24.4b[0]
-	WORD $0x4f99e3a5 // sdot v5.4s, v29.16b, v25.4b[0]
-	WORD $0x4f9ae3a9 // sdot v9.4s, v29.16b, v26.4b[0]
-	FMOVQ 32(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x4f0c57bd // shl v29.16b, v29.16b, #4
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98e382 // sdot v2.4s, v28.16b, v24.4b[0]
-	WORD $0x4f99e386 // sdot v6.4s, v28.16b, v25.4b[0]
-	WORD $0x4f9ae38a // sdot v10.4s, v28.16b, v26.4b[0]
-	FMOVQ 48(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 304(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 256(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a0 // sdot v0.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a4 // sdot v4.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3a8 // sdot v8.4s, v29.16b, v26.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 272(R0), F29
-	WORD $0x4f0b57bd // shl v29.16b, v29.16b, #3
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8e381 // sdot v1.4s, v28.16b, v24.4b[1]
-	WORD $0x4fb9e385 // sdot v5.4s, v28.16b, v25.4b[1]
-	WORD $0x4fbae389 // sdot v9.4s, v28.16b, v26.4b[1]
-	FMOVQ 96(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 288(R0), F28
-	WORD $0x4f0b579c // shl v28.16b, v28.16b, #3
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
-	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
-	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
-	FMOVQ 112(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 304(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a3 // sdot v3.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a7 // sdot v7.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3ab // sdot v11.4s, v29.16b, v26.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 256(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb80 // sdot v0.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb84 // sdot v4.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb88 // sdot v8.4s, v28.16b, v26.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 272(R0), F28
-	WORD $0x4f0a579c // shl v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
-	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
-	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 288(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98eba2 // sdot v2.4s, v29.16b, v24.4b[2]
-	WORD $0x4f99eba6 // sdot v6.4s, v29.16b, v25.4b[2]
-	WORD $0x4f9aebaa // sdot v10.4s, v29.16b, v26.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 304(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb83 // sdot v3.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb87 // sdot v7.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb8b // sdot v11.4s, v28.16b, v26.4b[2]
-	FMOVQ 192(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 256(R0), F28
-	WORD $0x4f09579c // shl v28.16b, v28.16b, #1
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x4f09577b // shl v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8eba1 // sdot v1.4s, v29.16b, v24.4b[3]
-	WORD $0x4fb9eba5 // sdot v5.4s, v29.16b, v25.4b[3]
-	WORD $0x4fbaeba9 // sdot v9.4s, v29.16b, v26.4b[3]
-	FMOVQ 224(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x4f0957bd // shl v29.16b, v29.16b, #1
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8eb82 // sdot v2.4s, v28.16b, v24.4b[3]
-	WORD $0x4fb9eb86 // sdot v6.4s, v28.16b, v25.4b[3]
-	WORD $0x4fbaeb8a // sdot v10.4s, v28.16b, v26.4b[3]
-	FMOVQ 240(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 304(R0), F28
-	WORD $0x4f09579c // shl v28.16b, v28.16b, #1
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
-	FMOVQ 16(R1), F24
-	FMOVQ 48(R1), F25
-	FMOVQ 80(R1), F26
-	FMOVQ 0(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 256(R0), F28
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
-	FMOVQ 16(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 272(R0), F27
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98e3a1 // sdot v1.4s, v29.16b, v24.4b[0]
-	WORD $0x4f99e3a5 // sdot v5.4s, v29.16b, v25.4b[0]
-	WORD $0x4f9ae3a9 // sdot v9.4s, v29.16b, v26.4b[0]
-	FMOVQ 32(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 288(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98e382 // sdot v2.4s, v28.16b, v24.4b[0]
-	WORD $0x4f99e386 // sdot v6.4s, v28.16b, v25.4b[0]
-	WORD $0x4f9ae38a // sdot v10.4s, v28.16b, v26.4b[0]
-	FMOVQ 48(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 304(R0), F28
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 256(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a0 // sdot v0.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a4 // sdot v4.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3a8 // sdot v8.4s, v29.16b, v26.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 272(R0), F29
-	WORD $0x6f0f07bd // ushr v29.16b, v29.16b, #1
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8e381 // sdot v1.4s, v28.16b, v24.4b[1]
-	WORD $0x4fb9e385 // sdot v5.4s, v28.16b, v25.4b[1]
-	WORD $0x4fbae389 // sdot v9.4s, v28.16b, v26.4b[1]
-	FMOVQ 96(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 288(R0), F28
-	WORD $0x6f0f079c // ushr v28.16b, v28.16b, #1
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
-	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
-	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
-	FMOVQ 112(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 304(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a3 // sdot v3.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a7 // sdot v7.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3ab // sdot v11.4s, v29.16b, v26.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 256(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb80 // sdot v0.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb84 // sdot v4.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb88 // sdot v8.4s, v28.16b, v26.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 272(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
-	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
-	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 288(R0), F27
-	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98eba2 // sdot v2.4s, v29.16b, v24.4b[2]
-	WORD $0x4f99eba6 // sdot v6.4s, v29.16b, v25.4b[2]
-	WORD $0x4f9aebaa // sdot v10.4s, v29.16b, v26.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 304(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb83 // sdot v3.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb87 // sdot v7.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb8b // sdot v11.4s, v28.16b, v26.4b[2]
-	FMOVQ 192(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 256(R0), F28
-	WORD $0x6f0d079c // ushr v28.16b, v28.16b, #3
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 272(R0), F27
-	WORD $0x6f0d077b // ushr v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8eba1 // sdot v1.4s, v29.16b, v24.4b[3]
-	WORD $0x4fb9eba5 // sdot v5.4s, v29.16b, v25.4b[3]
-	WORD $0x4fbaeba9 // sdot v9.4s, v29.16b, v26.4b[3]
-	FMOVQ 224(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 288(R0), F29
-	WORD $0x6f0d07bd // ushr v29.16b, v29.16b, #3
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8eb82 // sdot v2.4s, v28.16b, v24.4b[3]
-	WORD $0x4fb9eb86 // sdot v6.4s, v28.16b, v25.4b[3]
-	WORD $0x4fbaeb8a // sdot v10.4s, v28.16b, v26.4b[3]
-	FMOVQ 240(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 304(R0), F28
-	WORD $0x6f0d079c // ushr v28.16b, v28.16b, #3
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
-	FMOVQ 0(R2), F24
-	FMOVD 16(R2), F25
-	FMOVD 320(R0), F26
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	FMOVD 328(R0), F27
-	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4d40c9ec // ld1r {v12.4s}, [x15]
+	WORD $0x4f245584 // shl v4.4s, v12.4s, #4
+	WORD $0x4f245585 // shl v5.4s, v12.4s, #4
+	FMOVQ 0(R1), F12
+	FMOVQ 16(R1), F13
+	FMOVQ 32(R1), F14
+	FMOVQ 48(R1), F15
+	FMOVQ 64(R1), F16
+	FMOVQ 80(R1), F17
+	FMOVQ 256(R0), F18
+	FMOVQ 0(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce260 // sdot v0.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee262 // sdot v2.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e264 // sdot v4.4s, v19.16b, v16.4b[0]
+	FMOVQ 0(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de280 // sdot v0.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe282 // sdot v2.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e284 // sdot v4.4s, v20.16b, v17.4b[0]
+	FMOVQ 64(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face260 // sdot v0.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee262 // sdot v2.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e264 // sdot v4.4s, v19.16b, v16.4b[1]
+	FMOVQ 64(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade280 // sdot v0.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe282 // sdot v2.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e284 // sdot v4.4s, v20.16b, v17.4b[1]
+	FMOVQ 128(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea60 // sdot v0.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea62 // sdot v2.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea64 // sdot v4.4s, v19.16b, v16.4b[2]
+	FMOVQ 128(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea80 // sdot v0.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea82 // sdot v2.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea84 // sdot v4.4s, v20.16b, v17.4b[2]
+	FMOVQ 192(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea60 // sdot v0.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea62 // sdot v2.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea64 // sdot v4.4s, v19.16b, v16.4b[3]
+	FMOVQ 192(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea80 // sdot v0.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea82 // sdot v2.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea84 // sdot v4.4s, v20.16b, v17.4b[3]
+	FMOVQ 272(R0), F18
+	FMOVQ 16(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee263 // sdot v3.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e265 // sdot v5.4s, v19.16b, v16.4b[0]
+	FMOVQ 16(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de281 // sdot v1.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe283 // sdot v3.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
+	FMOVQ 80(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee263 // sdot v3.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e265 // sdot v5.4s, v19.16b, v16.4b[1]
+	FMOVQ 80(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade281 // sdot v1.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe283 // sdot v3.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
+	FMOVQ 144(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea63 // sdot v3.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea65 // sdot v5.4s, v19.16b, v16.4b[2]
+	FMOVQ 144(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea81 // sdot v1.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea83 // sdot v3.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
+	FMOVQ 208(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea63 // sdot v3.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea65 // sdot v5.4s, v19.16b, v16.4b[3]
+	FMOVQ 208(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea81 // sdot v1.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea83 // sdot v3.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
+	FMOVQ 0(R2), F12
+	FMOVD 16(R2), F13
+	FMOVD 320(R0), F14
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	FMOVD 328(R0), F15
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
-	WORD $0x4f98100c // fmla v12.4s, v0.4s, v24.s[0]
+	WORD $0x6e2edc00 // fmul v0.4s, v0.4s, v14.4s
+	WORD $0x4f8c1006 // fmla v6.4s, v0.4s, v12.s[0]
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x6e3bdc21 // fmul v1.4s, v1.4s, v27.4s
-	WORD $0x4f98102d // fmla v13.4s, v1.4s, v24.s[0]
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
-	WORD $0x4fb81090 // fmla v16.4s, v4.4s, v24.s[1]
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x6e3bdca5 // fmul v5.4s, v5.4s, v27.4s
-	WORD $0x4fb810b1 // fmla v17.4s, v5.4s, v24.s[1]
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
-	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
-	WORD $0x4f981935 // fmla v21.4s, v9.4s, v24.s[2]
-	FMOVD 336(R0), F26
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	FMOVD 344(R0), F27
-	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x6e2fdc21 // fmul v1.4s, v1.4s, v15.4s
+	WORD $0x4f8c1027 // fmla v7.4s, v1.4s, v12.s[0]
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
-	WORD $0x4f98104e // fmla v14.4s, v2.4s, v24.s[0]
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4fac1048 // fmla v8.4s, v2.4s, v12.s[1]
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x6e3bdc63 // fmul v3.4s, v3.4s, v27.4s
-	WORD $0x4f98106f // fmla v15.4s, v3.4s, v24.s[0]
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
-	WORD $0x4fb810d2 // fmla v18.4s, v6.4s, v24.s[1]
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
-	WORD $0x4fb810f3 // fmla v19.4s, v7.4s, v24.s[1]
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
-	WORD $0x4f981956 // fmla v22.4s, v10.4s, v24.s[2]
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
-	WORD $0x4f981977 // fmla v23.4s, v11.4s, v24.s[2]
+	WORD $0x6e2fdc63 // fmul v3.4s, v3.4s, v15.4s
+	WORD $0x4fac1069 // fmla v9.4s, v3.4s, v12.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2edc84 // fmul v4.4s, v4.4s, v14.4s
+	WORD $0x4f8c188a // fmla v10.4s, v4.4s, v12.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e2fdca5 // fmul v5.4s, v5.4s, v15.4s
+	WORD $0x4f8c18ab // fmla v11.4s, v5.4s, v12.s[2]
 	ADD $352, R0
 	ADD $96, R1
 	ADD $24, R2
 	ADD $12, R3
 	SUBS $1, R6
 	BNE block0
-	FMOVQ F12, 0(R4)
-	FMOVQ F13, 16(R4)
-	FMOVQ F14, 32(R4)
-	FMOVQ F15, 48(R4)
+	FMOVQ F6, 0(R4)
+	FMOVQ F7, 16(R4)
 	ADD R5, R4
-	FMOVQ F16, 0(R4)
-	FMOVQ F17, 16(R4)
-	FMOVQ F18, 32(R4)
-	FMOVQ F19, 48(R4)
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
 	ADD R5, R4
-	FMOVQ F20, 0(R4)
-	FMOVQ F21, 16(R4)
-	FMOVQ F22, 32(R4)
-	FMOVQ F23, 48(R4)
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e63e // movi v30.16b, #0x11
+block2:
+	WORD $0x4d40c86c // ld1r {v12.4s}, [x3]
+	WORD $0x4f245580 // shl v0.4s, v12.4s, #4
+	WORD $0x4f245581 // shl v1.4s, v12.4s, #4
+	ADD $4, R3, R15
+	WORD $0x4d40c9ec // ld1r {v12.4s}, [x15]
+	WORD $0x4f245582 // shl v2.4s, v12.4s, #4
+	WORD $0x4f245583 // shl v3.4s, v12.4s, #4
+	ADD $8, R3, R15
+	WORD $0x4d40c9ec // ld1r {v12.4s}, [x15]
+	WORD $0x4f245584 // shl v4.4s, v12.4s, #4
+	WORD $0x4f245585 // shl v5.4s, v12.4s, #4
+	FMOVQ 0(R1), F12
+	FMOVQ 16(R1), F13
+	FMOVQ 32(R1), F14
+	FMOVQ 48(R1), F15
+	FMOVQ 64(R1), F16
+	FMOVQ 80(R1), F17
+	FMOVQ 288(R0), F18
+	FMOVQ 32(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce260 // sdot v0.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee262 // sdot v2.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e264 // sdot v4.4s, v19.16b, v16.4b[0]
+	FMOVQ 32(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de280 // sdot v0.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe282 // sdot v2.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e284 // sdot v4.4s, v20.16b, v17.4b[0]
+	FMOVQ 96(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face260 // sdot v0.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee262 // sdot v2.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e264 // sdot v4.4s, v19.16b, v16.4b[1]
+	FMOVQ 96(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade280 // sdot v0.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe282 // sdot v2.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e284 // sdot v4.4s, v20.16b, v17.4b[1]
+	FMOVQ 160(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea60 // sdot v0.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea62 // sdot v2.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea64 // sdot v4.4s, v19.16b, v16.4b[2]
+	FMOVQ 160(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea80 // sdot v0.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea82 // sdot v2.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea84 // sdot v4.4s, v20.16b, v17.4b[2]
+	FMOVQ 224(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea60 // sdot v0.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea62 // sdot v2.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea64 // sdot v4.4s, v19.16b, v16.4b[3]
+	FMOVQ 224(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea80 // sdot v0.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea82 // sdot v2.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea84 // sdot v4.4s, v20.16b, v17.4b[3]
+	FMOVQ 304(R0), F18
+	FMOVQ 48(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee263 // sdot v3.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e265 // sdot v5.4s, v19.16b, v16.4b[0]
+	FMOVQ 48(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de281 // sdot v1.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe283 // sdot v3.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
+	FMOVQ 112(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee263 // sdot v3.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e265 // sdot v5.4s, v19.16b, v16.4b[1]
+	FMOVQ 112(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade281 // sdot v1.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe283 // sdot v3.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
+	FMOVQ 176(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea63 // sdot v3.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea65 // sdot v5.4s, v19.16b, v16.4b[2]
+	FMOVQ 176(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea81 // sdot v1.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea83 // sdot v3.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
+	FMOVQ 240(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea63 // sdot v3.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea65 // sdot v5.4s, v19.16b, v16.4b[3]
+	FMOVQ 240(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea81 // sdot v1.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea83 // sdot v3.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
+	FMOVQ 0(R2), F12
+	FMOVD 16(R2), F13
+	FMOVD 336(R0), F14
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	FMOVD 344(R0), F15
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e2edc00 // fmul v0.4s, v0.4s, v14.4s
+	WORD $0x4f8c1006 // fmla v6.4s, v0.4s, v12.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e2fdc21 // fmul v1.4s, v1.4s, v15.4s
+	WORD $0x4f8c1027 // fmla v7.4s, v1.4s, v12.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4fac1048 // fmla v8.4s, v2.4s, v12.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e2fdc63 // fmul v3.4s, v3.4s, v15.4s
+	WORD $0x4fac1069 // fmla v9.4s, v3.4s, v12.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2edc84 // fmul v4.4s, v4.4s, v14.4s
+	WORD $0x4f8c188a // fmla v10.4s, v4.4s, v12.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e2fdca5 // fmul v5.4s, v5.4s, v15.4s
+	WORD $0x4f8c18ab // fmla v11.4s, v5.4s, v12.s[2]
+	ADD $352, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	ADD R5, R4
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	ADD R5, R4
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
 	RET
 
 // func mulQ50x4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
@@ -12594,7 +12450,7 @@ TEXT ·mulQ50x4NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	WORD $0x4d40c870 // ld1r {v16.4s}, [x3]
 	WORD $0x4f245600 // shl v0.4s, v16.4s, #4
@@ -12612,155 +12468,125 @@ block0:
 	WORD $0x4f245606 // shl v6.4s, v16.4s, #4
 	WORD $0x4f245607 // shl v7.4s, v16.4s, #4
 	FMOVQ 0(R1), F16
-	FMOVQ 32(R1), F17
-	FMOVQ 64(R1), F18
-	FMOVQ 96(R1), F19
-	FMOVQ 0(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 256(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 16(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 272(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 64(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 256(R0), F25
-	WORD $0x4f0b5739 // shl v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 80(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e341 // sdot v1.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e343 // sdot v3.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb2e345 // sdot v5.4s, v26.16b, v18.4b[1]
-	WORD $0x4fb3e347 // sdot v7.4s, v26.16b, v19.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 256(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb80 // sdot v0.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb82 // sdot v2.4s, v28.16b, v17.4b[2]
-	WORD $0x4f92eb84 // sdot v4.4s, v28.16b, v18.4b[2]
-	WORD $0x4f93eb86 // sdot v6.4s, v28.16b, v19.4b[2]
-	FMOVQ 144(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
-	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
-	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
-	FMOVQ 192(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 256(R0), F23
-	WORD $0x4f0956f7 // shl v23.16b, v23.16b, #1
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
-	FMOVQ 208(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 272(R0), F25
-	WORD $0x4f095739 // shl v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb01 // sdot v1.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb03 // sdot v3.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb2eb05 // sdot v5.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb3eb07 // sdot v7.4s, v24.16b, v19.4b[3]
-	FMOVQ 16(R1), F16
-	FMOVQ 48(R1), F17
-	FMOVQ 80(R1), F18
-	FMOVQ 112(R1), F19
-	FMOVQ 0(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 256(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 16(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 272(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 64(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 256(R0), F25
-	WORD $0x6f0f0739 // ushr v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 80(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 272(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e341 // sdot v1.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e343 // sdot v3.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb2e345 // sdot v5.4s, v26.16b, v18.4b[1]
-	WORD $0x4fb3e347 // sdot v7.4s, v26.16b, v19.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 256(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb80 // sdot v0.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb82 // sdot v2.4s, v28.16b, v17.4b[2]
-	WORD $0x4f92eb84 // sdot v4.4s, v28.16b, v18.4b[2]
-	WORD $0x4f93eb86 // sdot v6.4s, v28.16b, v19.4b[2]
-	FMOVQ 144(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
-	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
-	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
-	FMOVQ 192(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 256(R0), F23
-	WORD $0x6f0d06f7 // ushr v23.16b, v23.16b, #3
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
-	FMOVQ 208(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 272(R0), F25
-	WORD $0x6f0d0739 // ushr v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb01 // sdot v1.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb03 // sdot v3.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb2eb05 // sdot v5.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb3eb07 // sdot v7.4s, v24.16b, v19.4b[3]
+	FMOVQ 16(R1), F17
+	FMOVQ 32(R1), F18
+	FMOVQ 48(R1), F19
+	FMOVQ 64(R1), F20
+	FMOVQ 80(R1), F21
+	FMOVQ 96(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 256(R0), F24
+	FMOVQ 0(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e320 // sdot v0.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e322 // sdot v2.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e324 // sdot v4.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e326 // sdot v6.4s, v25.16b, v22.4b[0]
+	FMOVQ 0(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e342 // sdot v2.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e344 // sdot v4.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e346 // sdot v6.4s, v26.16b, v23.4b[0]
+	FMOVQ 64(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e320 // sdot v0.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e322 // sdot v2.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e324 // sdot v4.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e326 // sdot v6.4s, v25.16b, v22.4b[1]
+	FMOVQ 64(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e342 // sdot v2.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e344 // sdot v4.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e346 // sdot v6.4s, v26.16b, v23.4b[1]
+	FMOVQ 128(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb20 // sdot v0.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb22 // sdot v2.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb24 // sdot v4.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb26 // sdot v6.4s, v25.16b, v22.4b[2]
+	FMOVQ 128(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb42 // sdot v2.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb44 // sdot v4.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb46 // sdot v6.4s, v26.16b, v23.4b[2]
+	FMOVQ 192(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb20 // sdot v0.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb22 // sdot v2.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb24 // sdot v4.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb26 // sdot v6.4s, v25.16b, v22.4b[3]
+	FMOVQ 192(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb42 // sdot v2.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb44 // sdot v4.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	FMOVQ 272(R0), F24
+	FMOVQ 16(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e323 // sdot v3.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e325 // sdot v5.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e327 // sdot v7.4s, v25.16b, v22.4b[0]
+	FMOVQ 16(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e341 // sdot v1.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e343 // sdot v3.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e345 // sdot v5.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	FMOVQ 80(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e323 // sdot v3.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e325 // sdot v5.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e327 // sdot v7.4s, v25.16b, v22.4b[1]
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e341 // sdot v1.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e343 // sdot v3.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e345 // sdot v5.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb23 // sdot v3.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb25 // sdot v5.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb27 // sdot v7.4s, v25.16b, v22.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb41 // sdot v1.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb43 // sdot v3.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb45 // sdot v5.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb47 // sdot v7.4s, v26.16b, v23.4b[2]
+	FMOVQ 208(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb23 // sdot v3.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb25 // sdot v5.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb27 // sdot v7.4s, v25.16b, v22.4b[3]
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb41 // sdot v1.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb43 // sdot v3.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb45 // sdot v5.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb47 // sdot v7.4s, v26.16b, v23.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVQ 16(R2), F17
 	FMOVD 320(R0), F18
@@ -12825,7 +12651,7 @@ block0:
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block2:
 	WORD $0x4d40c870 // ld1r {v16.4s}, [x3]
 	WORD $0x4f245600 // shl v0.4s, v16.4s, #4
@@ -12843,155 +12669,125 @@ block2:
 	WORD $0x4f245606 // shl v6.4s, v16.4s, #4
 	WORD $0x4f245607 // shl v7.4s, v16.4s, #4
 	FMOVQ 0(R1), F16
-	FMOVQ 32(R1), F17
-	FMOVQ 64(R1), F18
-	FMOVQ 96(R1), F19
-	FMOVQ 32(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 288(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 48(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 304(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 96(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 288(R0), F25
-	WORD $0x4f0b5739 // shl v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 112(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
-	FMOVQ 304(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e341 // sdot v1.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e343 // sdot v3.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb2e345 // sdot v5.4s, v26.16b, v18.4b[1]
-	WORD $0x4fb3e347 // sdot v7.4s, v26.16b, v19.4b[1]
-	FMOVQ 160(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb80 // sdot v0.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb82 // sdot v2.4s, v28.16b, v17.4b[2]
-	WORD $0x4f92eb84 // sdot v4.4s, v28.16b, v18.4b[2]
-	WORD $0x4f93eb86 // sdot v6.4s, v28.16b, v19.4b[2]
-	FMOVQ 176(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
-	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
-	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
-	FMOVQ 224(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 288(R0), F23
-	WORD $0x4f0956f7 // shl v23.16b, v23.16b, #1
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
-	FMOVQ 240(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 304(R0), F25
-	WORD $0x4f095739 // shl v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb01 // sdot v1.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb03 // sdot v3.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb2eb05 // sdot v5.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb3eb07 // sdot v7.4s, v24.16b, v19.4b[3]
-	FMOVQ 16(R1), F16
-	FMOVQ 48(R1), F17
-	FMOVQ 80(R1), F18
-	FMOVQ 112(R1), F19
-	FMOVQ 32(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 288(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 48(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 304(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 96(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 288(R0), F25
-	WORD $0x6f0f0739 // ushr v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 112(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 304(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e341 // sdot v1.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e343 // sdot v3.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb2e345 // sdot v5.4s, v26.16b, v18.4b[1]
-	WORD $0x4fb3e347 // sdot v7.4s, v26.16b, v19.4b[1]
-	FMOVQ 160(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 288(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb80 // sdot v0.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb82 // sdot v2.4s, v28.16b, v17.4b[2]
-	WORD $0x4f92eb84 // sdot v4.4s, v28.16b, v18.4b[2]
-	WORD $0x4f93eb86 // sdot v6.4s, v28.16b, v19.4b[2]
-	FMOVQ 176(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 304(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
-	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
-	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
-	FMOVQ 224(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 288(R0), F23
-	WORD $0x6f0d06f7 // ushr v23.16b, v23.16b, #3
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
-	FMOVQ 240(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 304(R0), F25
-	WORD $0x6f0d0739 // ushr v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb01 // sdot v1.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb03 // sdot v3.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb2eb05 // sdot v5.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb3eb07 // sdot v7.4s, v24.16b, v19.4b[3]
+	FMOVQ 16(R1), F17
+	FMOVQ 32(R1), F18
+	FMOVQ 48(R1), F19
+	FMOVQ 64(R1), F20
+	FMOVQ 80(R1), F21
+	FMOVQ 96(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 288(R0), F24
+	FMOVQ 32(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e320 // sdot v0.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e322 // sdot v2.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e324 // sdot v4.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e326 // sdot v6.4s, v25.16b, v22.4b[0]
+	FMOVQ 32(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e342 // sdot v2.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e344 // sdot v4.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e346 // sdot v6.4s, v26.16b, v23.4b[0]
+	FMOVQ 96(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e320 // sdot v0.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e322 // sdot v2.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e324 // sdot v4.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e326 // sdot v6.4s, v25.16b, v22.4b[1]
+	FMOVQ 96(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e342 // sdot v2.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e344 // sdot v4.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e346 // sdot v6.4s, v26.16b, v23.4b[1]
+	FMOVQ 160(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb20 // sdot v0.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb22 // sdot v2.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb24 // sdot v4.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb26 // sdot v6.4s, v25.16b, v22.4b[2]
+	FMOVQ 160(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb42 // sdot v2.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb44 // sdot v4.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb46 // sdot v6.4s, v26.16b, v23.4b[2]
+	FMOVQ 224(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb20 // sdot v0.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb22 // sdot v2.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb24 // sdot v4.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb26 // sdot v6.4s, v25.16b, v22.4b[3]
+	FMOVQ 224(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb42 // sdot v2.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb44 // sdot v4.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	FMOVQ 304(R0), F24
+	FMOVQ 48(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e323 // sdot v3.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e325 // sdot v5.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e327 // sdot v7.4s, v25.16b, v22.4b[0]
+	FMOVQ 48(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e341 // sdot v1.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e343 // sdot v3.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e345 // sdot v5.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e323 // sdot v3.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e325 // sdot v5.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e327 // sdot v7.4s, v25.16b, v22.4b[1]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e341 // sdot v1.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e343 // sdot v3.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e345 // sdot v5.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb23 // sdot v3.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb25 // sdot v5.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb27 // sdot v7.4s, v25.16b, v22.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb41 // sdot v1.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb43 // sdot v3.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb45 // sdot v5.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb47 // sdot v7.4s, v26.16b, v23.4b[2]
+	FMOVQ 240(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb23 // sdot v3.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb25 // sdot v5.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb27 // sdot v7.4s, v25.16b, v22.4b[3]
+	FMOVQ 240(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb41 // sdot v1.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb43 // sdot v3.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb45 // sdot v5.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb47 // sdot v7.4s, v26.16b, v23.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVQ 16(R2), F17
 	FMOVD 336(R0), F18
@@ -15692,202 +15488,142 @@ TEXT ·mulQ51x1NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	WORD $0x4f00e400 // movi v0.16b, #0x0
 	WORD $0x4f00e401 // movi v1.16b, #0x0
 	WORD $0x4f00e402 // movi v2.16b, #0x0
 	WORD $0x4f00e403 // movi v3.16b, #0x0
 	FMOVQ 0(R1), F8
-	FMOVQ 0(R0), F9
-	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
+	FMOVQ 16(R1), F9
 	FMOVQ 256(R0), F10
-	WORD $0x4f0c554a // shl v10.16b, v10.16b, #4
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
-	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
+	FMOVQ 0(R0), F11
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e160 // sdot v0.4s, v11.16b, v8.4b[0]
+	FMOVQ 0(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e180 // sdot v0.4s, v12.16b, v9.4b[0]
+	FMOVQ 64(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e160 // sdot v0.4s, v11.16b, v8.4b[1]
+	FMOVQ 64(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e180 // sdot v0.4s, v12.16b, v9.4b[1]
+	FMOVQ 128(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e960 // sdot v0.4s, v11.16b, v8.4b[2]
+	FMOVQ 128(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e980 // sdot v0.4s, v12.16b, v9.4b[2]
+	FMOVQ 192(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e960 // sdot v0.4s, v11.16b, v8.4b[3]
+	FMOVQ 192(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e980 // sdot v0.4s, v12.16b, v9.4b[3]
+	FMOVQ 272(R0), F10
 	FMOVQ 16(R0), F11
-	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
-	FMOVQ 272(R0), F12
-	WORD $0x4f0c558c // shl v12.16b, v12.16b, #4
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
 	WORD $0x4f88e161 // sdot v1.4s, v11.16b, v8.4b[0]
-	FMOVQ 32(R0), F13
-	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
-	FMOVQ 288(R0), F14
-	WORD $0x4f0c55ce // shl v14.16b, v14.16b, #4
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4f88e1a2 // sdot v2.4s, v13.16b, v8.4b[0]
-	FMOVQ 48(R0), F15
-	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
-	FMOVQ 304(R0), F16
-	WORD $0x4f0c5610 // shl v16.16b, v16.16b, #4
-	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
-	WORD $0x4f88e1e3 // sdot v3.4s, v15.16b, v8.4b[0]
-	FMOVQ 64(R0), F17
-	WORD $0x4e3f1e31 // and v17.16b, v17.16b, v31.16b
-	FMOVQ 256(R0), F18
-	WORD $0x4f0b5652 // shl v18.16b, v18.16b, #3
-	WORD $0x6ebe1e51 // bit v17.16b, v18.16b, v30.16b
-	WORD $0x4fa8e220 // sdot v0.4s, v17.16b, v8.4b[1]
-	FMOVQ 80(R0), F19
-	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
-	FMOVQ 272(R0), F20
-	WORD $0x4f0b5694 // shl v20.16b, v20.16b, #3
-	WORD $0x6ebe1e93 // bit v19.16b, v20.16b, v30.16b
-	WORD $0x4fa8e261 // sdot v1.4s, v19.16b, v8.4b[1]
-	FMOVQ 96(R0), F21
-	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
-	FMOVQ 288(R0), F22
-	WORD $0x4f0b56d6 // shl v22.16b, v22.16b, #3
-	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
-	WORD $0x4fa8e2a2 // sdot v2.4s, v21.16b, v8.4b[1]
-	FMOVQ 112(R0), F23
-	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
-	FMOVQ 304(R0), F24
-	WORD $0x4f0b5718 // shl v24.16b, v24.16b, #3
-	WORD $0x6ebe1f17 // bit v23.16b, v24.16b, v30.16b
-	WORD $0x4fa8e2e3 // sdot v3.4s, v23.16b, v8.4b[1]
-	FMOVQ 128(R0), F25
-	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
-	FMOVQ 256(R0), F26
-	WORD $0x4f0a575a // shl v26.16b, v26.16b, #2
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
-	WORD $0x4f88eb20 // sdot v0.4s, v25.16b, v8.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 272(R0), F28
-	WORD $0x4f0a579c // shl v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f88eb61 // sdot v1.4s, v27.16b, v8.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 288(R0), F9
-	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
-	WORD $0x6ebe1d3d // bit v29.16b, v9.16b, v30.16b
-	WORD $0x4f88eba2 // sdot v2.4s, v29.16b, v8.4b[2]
-	FMOVQ 176(R0), F10
-	WORD $0x4e3f1d4a // and v10.16b, v10.16b, v31.16b
-	FMOVQ 304(R0), F11
-	WORD $0x4f0a556b // shl v11.16b, v11.16b, #2
-	WORD $0x6ebe1d6a // bit v10.16b, v11.16b, v30.16b
-	WORD $0x4f88e943 // sdot v3.4s, v10.16b, v8.4b[2]
-	FMOVQ 192(R0), F12
-	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
-	FMOVQ 256(R0), F13
-	WORD $0x4f0955ad // shl v13.16b, v13.16b, #1
-	WORD $0x6ebe1dac // bit v12.16b, v13.16b, v30.16b
-	WORD $0x4fa8e980 // sdot v0.4s, v12.16b, v8.4b[3]
-	FMOVQ 208(R0), F14
-	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
-	FMOVQ 272(R0), F15
-	WORD $0x4f0955ef // shl v15.16b, v15.16b, #1
-	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
-	WORD $0x4fa8e9c1 // sdot v1.4s, v14.16b, v8.4b[3]
-	FMOVQ 224(R0), F16
-	WORD $0x4e3f1e10 // and v16.16b, v16.16b, v31.16b
-	FMOVQ 288(R0), F17
-	WORD $0x4f095631 // shl v17.16b, v17.16b, #1
-	WORD $0x6ebe1e30 // bit v16.16b, v17.16b, v30.16b
-	WORD $0x4fa8ea02 // sdot v2.4s, v16.16b, v8.4b[3]
-	FMOVQ 240(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 304(R0), F19
-	WORD $0x4f095673 // shl v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fa8ea43 // sdot v3.4s, v18.16b, v8.4b[3]
-	FMOVQ 16(R1), F8
-	FMOVQ 0(R0), F9
-	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
-	FMOVQ 256(R0), F10
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
-	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
 	FMOVQ 16(R0), F11
-	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
-	FMOVQ 272(R0), F12
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
-	WORD $0x4f88e161 // sdot v1.4s, v11.16b, v8.4b[0]
-	FMOVQ 32(R0), F13
-	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
-	FMOVQ 288(R0), F14
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4f88e1a2 // sdot v2.4s, v13.16b, v8.4b[0]
-	FMOVQ 48(R0), F15
-	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
-	FMOVQ 304(R0), F16
-	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
-	WORD $0x4f88e1e3 // sdot v3.4s, v15.16b, v8.4b[0]
-	FMOVQ 64(R0), F17
-	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
-	FMOVQ 256(R0), F18
-	WORD $0x6f0f0652 // ushr v18.16b, v18.16b, #1
-	WORD $0x6ebe1e51 // bit v17.16b, v18.16b, v30.16b
-	WORD $0x4fa8e220 // sdot v0.4s, v17.16b, v8.4b[1]
-	FMOVQ 80(R0), F19
-	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
-	FMOVQ 272(R0), F20
-	WORD $0x6f0f0694 // ushr v20.16b, v20.16b, #1
-	WORD $0x6ebe1e93 // bit v19.16b, v20.16b, v30.16b
-	WORD $0x4fa8e261 // sdot v1.4s, v19.16b, v8.4b[1]
-	FMOVQ 96(R0), F21
-	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
-	FMOVQ 288(R0), F22
-	WORD $0x6f0f06d6 // ushr v22.16b, v22.16b, #1
-	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
-	WORD $0x4fa8e2a2 // sdot v2.4s, v21.16b, v8.4b[1]
-	FMOVQ 112(R0), F23
-	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
-	FMOVQ 304(R0), F24
-	WORD $0x6f0f0718 // ushr v24.16b, v24.16b, #1
-	WORD $0x6ebe1f17 // bit v23.16b, v24.16b, v30.16b
-	WORD $0x4fa8e2e3 // sdot v3.4s, v23.16b, v8.4b[1]
-	FMOVQ 128(R0), F25
-	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
-	FMOVQ 256(R0), F26
-	WORD $0x6f0e075a // ushr v26.16b, v26.16b, #2
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
-	WORD $0x4f88eb20 // sdot v0.4s, v25.16b, v8.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 272(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f88eb61 // sdot v1.4s, v27.16b, v8.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 288(R0), F9
-	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
-	WORD $0x6ebe1d3d // bit v29.16b, v9.16b, v30.16b
-	WORD $0x4f88eba2 // sdot v2.4s, v29.16b, v8.4b[2]
-	FMOVQ 176(R0), F10
-	WORD $0x6f0c054a // ushr v10.16b, v10.16b, #4
-	FMOVQ 304(R0), F11
-	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
-	WORD $0x6ebe1d6a // bit v10.16b, v11.16b, v30.16b
-	WORD $0x4f88e943 // sdot v3.4s, v10.16b, v8.4b[2]
-	FMOVQ 192(R0), F12
-	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
-	FMOVQ 256(R0), F13
-	WORD $0x6f0d05ad // ushr v13.16b, v13.16b, #3
-	WORD $0x6ebe1dac // bit v12.16b, v13.16b, v30.16b
-	WORD $0x4fa8e980 // sdot v0.4s, v12.16b, v8.4b[3]
-	FMOVQ 208(R0), F14
-	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
-	FMOVQ 272(R0), F15
-	WORD $0x6f0d05ef // ushr v15.16b, v15.16b, #3
-	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
-	WORD $0x4fa8e9c1 // sdot v1.4s, v14.16b, v8.4b[3]
-	FMOVQ 224(R0), F16
-	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
-	FMOVQ 288(R0), F17
-	WORD $0x6f0d0631 // ushr v17.16b, v17.16b, #3
-	WORD $0x6ebe1e30 // bit v16.16b, v17.16b, v30.16b
-	WORD $0x4fa8ea02 // sdot v2.4s, v16.16b, v8.4b[3]
-	FMOVQ 240(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 304(R0), F19
-	WORD $0x6f0d0673 // ushr v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fa8ea43 // sdot v3.4s, v18.16b, v8.4b[3]
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e181 // sdot v1.4s, v12.16b, v9.4b[0]
+	FMOVQ 80(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e161 // sdot v1.4s, v11.16b, v8.4b[1]
+	FMOVQ 80(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e181 // sdot v1.4s, v12.16b, v9.4b[1]
+	FMOVQ 144(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e961 // sdot v1.4s, v11.16b, v8.4b[2]
+	FMOVQ 144(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e981 // sdot v1.4s, v12.16b, v9.4b[2]
+	FMOVQ 208(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e961 // sdot v1.4s, v11.16b, v8.4b[3]
+	FMOVQ 208(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e981 // sdot v1.4s, v12.16b, v9.4b[3]
+	FMOVQ 288(R0), F10
+	FMOVQ 32(R0), F11
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e162 // sdot v2.4s, v11.16b, v8.4b[0]
+	FMOVQ 32(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e182 // sdot v2.4s, v12.16b, v9.4b[0]
+	FMOVQ 96(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e162 // sdot v2.4s, v11.16b, v8.4b[1]
+	FMOVQ 96(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e182 // sdot v2.4s, v12.16b, v9.4b[1]
+	FMOVQ 160(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e962 // sdot v2.4s, v11.16b, v8.4b[2]
+	FMOVQ 160(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e982 // sdot v2.4s, v12.16b, v9.4b[2]
+	FMOVQ 224(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e962 // sdot v2.4s, v11.16b, v8.4b[3]
+	FMOVQ 224(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e982 // sdot v2.4s, v12.16b, v9.4b[3]
+	FMOVQ 304(R0), F10
+	FMOVQ 48(R0), F11
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e163 // sdot v3.4s, v11.16b, v8.4b[0]
+	FMOVQ 48(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e183 // sdot v3.4s, v12.16b, v9.4b[0]
+	FMOVQ 112(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e163 // sdot v3.4s, v11.16b, v8.4b[1]
+	FMOVQ 112(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e183 // sdot v3.4s, v12.16b, v9.4b[1]
+	FMOVQ 176(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e963 // sdot v3.4s, v11.16b, v8.4b[2]
+	FMOVQ 176(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e983 // sdot v3.4s, v12.16b, v9.4b[2]
+	FMOVQ 240(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e963 // sdot v3.4s, v11.16b, v8.4b[3]
+	FMOVQ 240(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e983 // sdot v3.4s, v12.16b, v9.4b[3]
 	FMOVD 0(R2), F8
 	FMOVD 320(R0), F9
 	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
@@ -15951,7 +15687,7 @@ TEXT ·mulQ51x2NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	WORD $0x4f00e400 // movi v0.16b, #0x0
 	WORD $0x4f00e401 // movi v1.16b, #0x0
@@ -15962,229 +15698,169 @@ block0:
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
 	FMOVQ 0(R1), F16
-	FMOVQ 32(R1), F17
-	FMOVQ 0(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f0c5673 // shl v19.16b, v19.16b, #4
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
-	FMOVQ 16(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
-	FMOVQ 32(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 288(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c2 // sdot v2.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c6 // sdot v6.4s, v22.16b, v17.4b[0]
-	FMOVQ 48(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 304(R0), F25
-	WORD $0x4f0c5739 // shl v25.16b, v25.16b, #4
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90e303 // sdot v3.4s, v24.16b, v16.4b[0]
-	WORD $0x4f91e307 // sdot v7.4s, v24.16b, v17.4b[0]
-	FMOVQ 64(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
-	FMOVQ 256(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e340 // sdot v0.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e344 // sdot v4.4s, v26.16b, v17.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 272(R0), F29
-	WORD $0x4f0b57bd // shl v29.16b, v29.16b, #3
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb0e381 // sdot v1.4s, v28.16b, v16.4b[1]
-	WORD $0x4fb1e385 // sdot v5.4s, v28.16b, v17.4b[1]
-	FMOVQ 96(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x4f0b5673 // shl v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0b56b5 // shl v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e283 // sdot v3.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e287 // sdot v7.4s, v20.16b, v17.4b[1]
-	FMOVQ 128(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 256(R0), F23
-	WORD $0x4f0a56f7 // shl v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac4 // sdot v4.4s, v22.16b, v17.4b[2]
-	FMOVQ 144(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 272(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb05 // sdot v5.4s, v24.16b, v17.4b[2]
-	FMOVQ 160(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
-	FMOVQ 288(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4f90eb42 // sdot v2.4s, v26.16b, v16.4b[2]
-	WORD $0x4f91eb46 // sdot v6.4s, v26.16b, v17.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 304(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb83 // sdot v3.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb87 // sdot v7.4s, v28.16b, v17.4b[2]
-	FMOVQ 192(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f095673 // shl v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
-	FMOVQ 208(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0956b5 // shl v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
-	FMOVQ 224(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 288(R0), F23
-	WORD $0x4f0956f7 // shl v23.16b, v23.16b, #1
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac2 // sdot v2.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac6 // sdot v6.4s, v22.16b, v17.4b[3]
-	FMOVQ 240(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 304(R0), F25
-	WORD $0x4f095739 // shl v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb03 // sdot v3.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb07 // sdot v7.4s, v24.16b, v17.4b[3]
-	FMOVQ 16(R1), F16
-	FMOVQ 48(R1), F17
-	FMOVQ 0(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 256(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
-	FMOVQ 16(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
-	FMOVQ 32(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 288(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c2 // sdot v2.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c6 // sdot v6.4s, v22.16b, v17.4b[0]
-	FMOVQ 48(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 304(R0), F25
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90e303 // sdot v3.4s, v24.16b, v16.4b[0]
-	WORD $0x4f91e307 // sdot v7.4s, v24.16b, v17.4b[0]
-	FMOVQ 64(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 256(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e340 // sdot v0.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e344 // sdot v4.4s, v26.16b, v17.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 272(R0), F29
-	WORD $0x6f0f07bd // ushr v29.16b, v29.16b, #1
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb0e381 // sdot v1.4s, v28.16b, v16.4b[1]
-	WORD $0x4fb1e385 // sdot v5.4s, v28.16b, v17.4b[1]
-	FMOVQ 96(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 288(R0), F19
-	WORD $0x6f0f0673 // ushr v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 304(R0), F21
-	WORD $0x6f0f06b5 // ushr v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e283 // sdot v3.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e287 // sdot v7.4s, v20.16b, v17.4b[1]
-	FMOVQ 128(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 256(R0), F23
-	WORD $0x6f0e06f7 // ushr v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac4 // sdot v4.4s, v22.16b, v17.4b[2]
-	FMOVQ 144(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 272(R0), F25
-	WORD $0x6f0e0739 // ushr v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb05 // sdot v5.4s, v24.16b, v17.4b[2]
-	FMOVQ 160(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 288(R0), F27
-	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4f90eb42 // sdot v2.4s, v26.16b, v16.4b[2]
-	WORD $0x4f91eb46 // sdot v6.4s, v26.16b, v17.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 304(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb83 // sdot v3.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb87 // sdot v7.4s, v28.16b, v17.4b[2]
-	FMOVQ 192(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 256(R0), F19
-	WORD $0x6f0d0673 // ushr v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
-	FMOVQ 208(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6f0d06b5 // ushr v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
-	FMOVQ 224(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 288(R0), F23
-	WORD $0x6f0d06f7 // ushr v23.16b, v23.16b, #3
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac2 // sdot v2.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac6 // sdot v6.4s, v22.16b, v17.4b[3]
-	FMOVQ 240(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 304(R0), F25
-	WORD $0x6f0d0739 // ushr v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb03 // sdot v3.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb07 // sdot v7.4s, v24.16b, v17.4b[3]
+	FMOVQ 16(R1), F17
+	FMOVQ 32(R1), F18
+	FMOVQ 48(R1), F19
+	FMOVQ 256(R0), F20
+	FMOVQ 0(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a0 // sdot v0.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a4 // sdot v4.4s, v21.16b, v18.4b[0]
+	FMOVQ 0(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c0 // sdot v0.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c4 // sdot v4.4s, v22.16b, v19.4b[0]
+	FMOVQ 64(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a0 // sdot v0.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a4 // sdot v4.4s, v21.16b, v18.4b[1]
+	FMOVQ 64(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c0 // sdot v0.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c4 // sdot v4.4s, v22.16b, v19.4b[1]
+	FMOVQ 128(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa0 // sdot v0.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa4 // sdot v4.4s, v21.16b, v18.4b[2]
+	FMOVQ 128(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac0 // sdot v0.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac4 // sdot v4.4s, v22.16b, v19.4b[2]
+	FMOVQ 192(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa0 // sdot v0.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa4 // sdot v4.4s, v21.16b, v18.4b[3]
+	FMOVQ 192(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac0 // sdot v0.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac4 // sdot v4.4s, v22.16b, v19.4b[3]
+	FMOVQ 272(R0), F20
+	FMOVQ 16(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c1 // sdot v1.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c5 // sdot v5.4s, v22.16b, v19.4b[0]
+	FMOVQ 80(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a1 // sdot v1.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a5 // sdot v5.4s, v21.16b, v18.4b[1]
+	FMOVQ 80(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c1 // sdot v1.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c5 // sdot v5.4s, v22.16b, v19.4b[1]
+	FMOVQ 144(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa1 // sdot v1.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa5 // sdot v5.4s, v21.16b, v18.4b[2]
+	FMOVQ 144(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac1 // sdot v1.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac5 // sdot v5.4s, v22.16b, v19.4b[2]
+	FMOVQ 208(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa1 // sdot v1.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa5 // sdot v5.4s, v21.16b, v18.4b[3]
+	FMOVQ 208(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac1 // sdot v1.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac5 // sdot v5.4s, v22.16b, v19.4b[3]
+	FMOVQ 288(R0), F20
+	FMOVQ 32(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a2 // sdot v2.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a6 // sdot v6.4s, v21.16b, v18.4b[0]
+	FMOVQ 32(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c2 // sdot v2.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c6 // sdot v6.4s, v22.16b, v19.4b[0]
+	FMOVQ 96(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a2 // sdot v2.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a6 // sdot v6.4s, v21.16b, v18.4b[1]
+	FMOVQ 96(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 160(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa2 // sdot v2.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa6 // sdot v6.4s, v21.16b, v18.4b[2]
+	FMOVQ 160(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
+	FMOVQ 224(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa2 // sdot v2.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa6 // sdot v6.4s, v21.16b, v18.4b[3]
+	FMOVQ 224(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
+	FMOVQ 304(R0), F20
+	FMOVQ 48(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a3 // sdot v3.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a7 // sdot v7.4s, v21.16b, v18.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
+	FMOVQ 112(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a3 // sdot v3.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a7 // sdot v7.4s, v21.16b, v18.4b[1]
+	FMOVQ 112(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c3 // sdot v3.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c7 // sdot v7.4s, v22.16b, v19.4b[1]
+	FMOVQ 176(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa3 // sdot v3.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa7 // sdot v7.4s, v21.16b, v18.4b[2]
+	FMOVQ 176(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac3 // sdot v3.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac7 // sdot v7.4s, v22.16b, v19.4b[2]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa3 // sdot v3.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa7 // sdot v7.4s, v21.16b, v18.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac7 // sdot v7.4s, v22.16b, v19.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVD 320(R0), F17
 	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
@@ -16260,20 +15936,19 @@ TEXT ·mulQ51x3NEONDot(SB), NOSPLIT, $0-56
 	MOVD y+32(FP), R4
 	MOVD stride+40(FP), R5
 	MOVD blocks+48(FP), R6
-	WORD $0x4f00e40c // movi v12.16b, #0x0
-	WORD $0x4f00e40d // movi v13.16b, #0x0
-	WORD $0x4f00e40e // movi v14.16b, #0x0
-	WORD $0x4f00e40f // movi v15.16b, #0x0
-	WORD $0x4f00e410 // movi v16.16b, #0x0
-	WORD $0x4f00e411 // movi v17.16b, #0x0
-	WORD $0x4f00e412 // movi v18.16b, #0x0
-	WORD $0x4f00e413 // movi v19.16b, #0x0
-	WORD $0x4f00e414 // movi v20.16b, #0x0
-	WORD $0x4f00e415 // movi v21.16b, #0x0
-	WORD $0x4f00e416 // movi v22.16b, #0x0
-	WORD $0x4f00e417 // movi v23.16b, #0x0
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	WORD $0x4f00e400 // movi v0.16b, #0x0
 	WORD $0x4f00e401 // movi v1.16b, #0x0
@@ -16281,356 +15956,328 @@ block0:
 	WORD $0x4f00e403 // movi v3.16b, #0x0
 	WORD $0x4f00e404 // movi v4.16b, #0x0
 	WORD $0x4f00e405 // movi v5.16b, #0x0
-	WORD $0x4f00e406 // movi v6.16b, #0x0
-	WORD $0x4f00e407 // movi v7.16b, #0x0
-	WORD $0x4f00e408 // movi v8.16b, #0x0
-	WORD $0x4f00e409 // movi v9.16b, #0x0
-	WORD $0x4f00e40a // movi v10.16b, #0x0
-	WORD $0x4f00e40b // movi v11.16b, #0x0
-	FMOVQ 0(R1), F24
-	FMOVQ 32(R1), F25
-	FMOVQ 64(R1), F26
-	FMOVQ 0(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 256(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
-	FMOVQ 16(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x4f0c577b // shl v27.16b, v27.16b, #4
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98e3a1 // sdot v1.4s, v29.16b, v24.4b[0]
-	WORD $0x4f99e3a5 // sdot v5.4s, v29.16b, v25.4b[0]
-	WORD $0x4f9ae3a9 // sdot v9.4s, v29.16b, v26.4b[0]
-	FMOVQ 32(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x4f0c57bd // shl v29.16b, v29.16b, #4
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98e382 // sdot v2.4s, v28.16b, v24.4b[0]
-	WORD $0x4f99e386 // sdot v6.4s, v28.16b, v25.4b[0]
-	WORD $0x4f9ae38a // sdot v10.4s, v28.16b, v26.4b[0]
-	FMOVQ 48(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 304(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 256(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a0 // sdot v0.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a4 // sdot v4.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3a8 // sdot v8.4s, v29.16b, v26.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 272(R0), F29
-	WORD $0x4f0b57bd // shl v29.16b, v29.16b, #3
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8e381 // sdot v1.4s, v28.16b, v24.4b[1]
-	WORD $0x4fb9e385 // sdot v5.4s, v28.16b, v25.4b[1]
-	WORD $0x4fbae389 // sdot v9.4s, v28.16b, v26.4b[1]
-	FMOVQ 96(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 288(R0), F28
-	WORD $0x4f0b579c // shl v28.16b, v28.16b, #3
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
-	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
-	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
-	FMOVQ 112(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 304(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a3 // sdot v3.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a7 // sdot v7.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3ab // sdot v11.4s, v29.16b, v26.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 256(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb80 // sdot v0.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb84 // sdot v4.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb88 // sdot v8.4s, v28.16b, v26.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 272(R0), F28
-	WORD $0x4f0a579c // shl v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
-	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
-	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 288(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98eba2 // sdot v2.4s, v29.16b, v24.4b[2]
-	WORD $0x4f99eba6 // sdot v6.4s, v29.16b, v25.4b[2]
-	WORD $0x4f9aebaa // sdot v10.4s, v29.16b, v26.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 304(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb83 // sdot v3.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb87 // sdot v7.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb8b // sdot v11.4s, v28.16b, v26.4b[2]
-	FMOVQ 192(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 256(R0), F28
-	WORD $0x4f09579c // shl v28.16b, v28.16b, #1
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x4f09577b // shl v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8eba1 // sdot v1.4s, v29.16b, v24.4b[3]
-	WORD $0x4fb9eba5 // sdot v5.4s, v29.16b, v25.4b[3]
-	WORD $0x4fbaeba9 // sdot v9.4s, v29.16b, v26.4b[3]
-	FMOVQ 224(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x4f0957bd // shl v29.16b, v29.16b, #1
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8eb82 // sdot v2.4s, v28.16b, v24.4b[3]
-	WORD $0x4fb9eb86 // sdot v6.4s, v28.16b, v25.4b[3]
-	WORD $0x4fbaeb8a // sdot v10.4s, v28.16b, v26.4b[3]
-	FMOVQ 240(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 304(R0), F28
-	WORD $0x4f09579c // shl v28.16b, v28.16b, #1
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
-	FMOVQ 16(R1), F24
-	FMOVQ 48(R1), F25
-	FMOVQ 80(R1), F26
-	FMOVQ 0(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 256(R0), F28
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
-	FMOVQ 16(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 272(R0), F27
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98e3a1 // sdot v1.4s, v29.16b, v24.4b[0]
-	WORD $0x4f99e3a5 // sdot v5.4s, v29.16b, v25.4b[0]
-	WORD $0x4f9ae3a9 // sdot v9.4s, v29.16b, v26.4b[0]
-	FMOVQ 32(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 288(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98e382 // sdot v2.4s, v28.16b, v24.4b[0]
-	WORD $0x4f99e386 // sdot v6.4s, v28.16b, v25.4b[0]
-	WORD $0x4f9ae38a // sdot v10.4s, v28.16b, v26.4b[0]
-	FMOVQ 48(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 304(R0), F28
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 256(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a0 // sdot v0.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a4 // sdot v4.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3a8 // sdot v8.4s, v29.16b, v26.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 272(R0), F29
-	WORD $0x6f0f07bd // ushr v29.16b, v29.16b, #1
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8e381 // sdot v1.4s, v28.16b, v24.4b[1]
-	WORD $0x4fb9e385 // sdot v5.4s, v28.16b, v25.4b[1]
-	WORD $0x4fbae389 // sdot v9.4s, v28.16b, v26.4b[1]
-	FMOVQ 96(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 288(R0), F28
-	WORD $0x6f0f079c // ushr v28.16b, v28.16b, #1
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
-	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
-	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
-	FMOVQ 112(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 304(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a3 // sdot v3.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a7 // sdot v7.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3ab // sdot v11.4s, v29.16b, v26.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 256(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb80 // sdot v0.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb84 // sdot v4.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb88 // sdot v8.4s, v28.16b, v26.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 272(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
-	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
-	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 288(R0), F27
-	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98eba2 // sdot v2.4s, v29.16b, v24.4b[2]
-	WORD $0x4f99eba6 // sdot v6.4s, v29.16b, v25.4b[2]
-	WORD $0x4f9aebaa // sdot v10.4s, v29.16b, v26.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 304(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb83 // sdot v3.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb87 // sdot v7.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb8b // sdot v11.4s, v28.16b, v26.4b[2]
-	FMOVQ 192(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 256(R0), F28
-	WORD $0x6f0d079c // ushr v28.16b, v28.16b, #3
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 272(R0), F27
-	WORD $0x6f0d077b // ushr v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8eba1 // sdot v1.4s, v29.16b, v24.4b[3]
-	WORD $0x4fb9eba5 // sdot v5.4s, v29.16b, v25.4b[3]
-	WORD $0x4fbaeba9 // sdot v9.4s, v29.16b, v26.4b[3]
-	FMOVQ 224(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 288(R0), F29
-	WORD $0x6f0d07bd // ushr v29.16b, v29.16b, #3
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8eb82 // sdot v2.4s, v28.16b, v24.4b[3]
-	WORD $0x4fb9eb86 // sdot v6.4s, v28.16b, v25.4b[3]
-	WORD $0x4fbaeb8a // sdot v10.4s, v28.16b, v26.4b[3]
-	FMOVQ 240(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 304(R0), F28
-	WORD $0x6f0d079c // ushr v28.16b, v28.16b, #3
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
-	FMOVQ 0(R2), F24
-	FMOVD 16(R2), F25
-	FMOVD 320(R0), F26
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	FMOVD 328(R0), F27
-	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 0(R1), F12
+	FMOVQ 16(R1), F13
+	FMOVQ 32(R1), F14
+	FMOVQ 48(R1), F15
+	FMOVQ 64(R1), F16
+	FMOVQ 80(R1), F17
+	FMOVQ 256(R0), F18
+	FMOVQ 0(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce260 // sdot v0.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee262 // sdot v2.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e264 // sdot v4.4s, v19.16b, v16.4b[0]
+	FMOVQ 0(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de280 // sdot v0.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe282 // sdot v2.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e284 // sdot v4.4s, v20.16b, v17.4b[0]
+	FMOVQ 64(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face260 // sdot v0.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee262 // sdot v2.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e264 // sdot v4.4s, v19.16b, v16.4b[1]
+	FMOVQ 64(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade280 // sdot v0.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe282 // sdot v2.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e284 // sdot v4.4s, v20.16b, v17.4b[1]
+	FMOVQ 128(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea60 // sdot v0.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea62 // sdot v2.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea64 // sdot v4.4s, v19.16b, v16.4b[2]
+	FMOVQ 128(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea80 // sdot v0.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea82 // sdot v2.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea84 // sdot v4.4s, v20.16b, v17.4b[2]
+	FMOVQ 192(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea60 // sdot v0.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea62 // sdot v2.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea64 // sdot v4.4s, v19.16b, v16.4b[3]
+	FMOVQ 192(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea80 // sdot v0.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea82 // sdot v2.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea84 // sdot v4.4s, v20.16b, v17.4b[3]
+	FMOVQ 272(R0), F18
+	FMOVQ 16(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee263 // sdot v3.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e265 // sdot v5.4s, v19.16b, v16.4b[0]
+	FMOVQ 16(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de281 // sdot v1.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe283 // sdot v3.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
+	FMOVQ 80(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee263 // sdot v3.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e265 // sdot v5.4s, v19.16b, v16.4b[1]
+	FMOVQ 80(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade281 // sdot v1.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe283 // sdot v3.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
+	FMOVQ 144(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea63 // sdot v3.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea65 // sdot v5.4s, v19.16b, v16.4b[2]
+	FMOVQ 144(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea81 // sdot v1.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea83 // sdot v3.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
+	FMOVQ 208(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea63 // sdot v3.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea65 // sdot v5.4s, v19.16b, v16.4b[3]
+	FMOVQ 208(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea81 // sdot v1.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea83 // sdot v3.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
+	FMOVQ 0(R2), F12
+	FMOVD 16(R2), F13
+	FMOVD 320(R0), F14
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	FMOVD 328(R0), F15
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
-	WORD $0x4f98100c // fmla v12.4s, v0.4s, v24.s[0]
+	WORD $0x6e2edc00 // fmul v0.4s, v0.4s, v14.4s
+	WORD $0x4f8c1006 // fmla v6.4s, v0.4s, v12.s[0]
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x6e3bdc21 // fmul v1.4s, v1.4s, v27.4s
-	WORD $0x4f98102d // fmla v13.4s, v1.4s, v24.s[0]
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
-	WORD $0x4fb81090 // fmla v16.4s, v4.4s, v24.s[1]
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x6e3bdca5 // fmul v5.4s, v5.4s, v27.4s
-	WORD $0x4fb810b1 // fmla v17.4s, v5.4s, v24.s[1]
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
-	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
-	WORD $0x4f981935 // fmla v21.4s, v9.4s, v24.s[2]
-	FMOVD 352(R0), F26
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	FMOVD 360(R0), F27
-	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
-	WORD $0x4fb81b4c // fmla v12.4s, v26.4s, v24.s[3]
-	WORD $0x4fb81b6d // fmla v13.4s, v27.4s, v24.s[3]
-	WORD $0x4f991350 // fmla v16.4s, v26.4s, v25.s[0]
-	WORD $0x4f991371 // fmla v17.4s, v27.4s, v25.s[0]
-	WORD $0x4fb91354 // fmla v20.4s, v26.4s, v25.s[1]
-	WORD $0x4fb91375 // fmla v21.4s, v27.4s, v25.s[1]
-	FMOVD 336(R0), F26
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	FMOVD 344(R0), F27
-	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x6e2fdc21 // fmul v1.4s, v1.4s, v15.4s
+	WORD $0x4f8c1027 // fmla v7.4s, v1.4s, v12.s[0]
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
-	WORD $0x4f98104e // fmla v14.4s, v2.4s, v24.s[0]
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4fac1048 // fmla v8.4s, v2.4s, v12.s[1]
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x6e3bdc63 // fmul v3.4s, v3.4s, v27.4s
-	WORD $0x4f98106f // fmla v15.4s, v3.4s, v24.s[0]
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
-	WORD $0x4fb810d2 // fmla v18.4s, v6.4s, v24.s[1]
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
-	WORD $0x4fb810f3 // fmla v19.4s, v7.4s, v24.s[1]
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
-	WORD $0x4f981956 // fmla v22.4s, v10.4s, v24.s[2]
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
-	WORD $0x4f981977 // fmla v23.4s, v11.4s, v24.s[2]
-	FMOVD 368(R0), F26
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	FMOVD 376(R0), F27
-	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
-	WORD $0x4fb81b4e // fmla v14.4s, v26.4s, v24.s[3]
-	WORD $0x4fb81b6f // fmla v15.4s, v27.4s, v24.s[3]
-	WORD $0x4f991352 // fmla v18.4s, v26.4s, v25.s[0]
-	WORD $0x4f991373 // fmla v19.4s, v27.4s, v25.s[0]
-	WORD $0x4fb91356 // fmla v22.4s, v26.4s, v25.s[1]
-	WORD $0x4fb91377 // fmla v23.4s, v27.4s, v25.s[1]
+	WORD $0x6e2fdc63 // fmul v3.4s, v3.4s, v15.4s
+	WORD $0x4fac1069 // fmla v9.4s, v3.4s, v12.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2edc84 // fmul v4.4s, v4.4s, v14.4s
+	WORD $0x4f8c188a // fmla v10.4s, v4.4s, v12.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e2fdca5 // fmul v5.4s, v5.4s, v15.4s
+	WORD $0x4f8c18ab // fmla v11.4s, v5.4s, v12.s[2]
+	FMOVD 352(R0), F14
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	FMOVD 360(R0), F15
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
+	WORD $0x4fac19c6 // fmla v6.4s, v14.4s, v12.s[3]
+	WORD $0x4fac19e7 // fmla v7.4s, v15.4s, v12.s[3]
+	WORD $0x4f8d11c8 // fmla v8.4s, v14.4s, v13.s[0]
+	WORD $0x4f8d11e9 // fmla v9.4s, v15.4s, v13.s[0]
+	WORD $0x4fad11ca // fmla v10.4s, v14.4s, v13.s[1]
+	WORD $0x4fad11eb // fmla v11.4s, v15.4s, v13.s[1]
 	ADD $384, R0
 	ADD $96, R1
 	ADD $24, R2
 	ADD $12, R3
 	SUBS $1, R6
 	BNE block0
-	FMOVQ F12, 0(R4)
-	FMOVQ F13, 16(R4)
-	FMOVQ F14, 32(R4)
-	FMOVQ F15, 48(R4)
+	FMOVQ F6, 0(R4)
+	FMOVQ F7, 16(R4)
 	ADD R5, R4
-	FMOVQ F16, 0(R4)
-	FMOVQ F17, 16(R4)
-	FMOVQ F18, 32(R4)
-	FMOVQ F19, 48(R4)
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
 	ADD R5, R4
-	FMOVQ F20, 0(R4)
-	FMOVQ F21, 16(R4)
-	FMOVQ F22, 32(R4)
-	FMOVQ F23, 48(R4)
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e63e // movi v30.16b, #0x11
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 16(R1), F13
+	FMOVQ 32(R1), F14
+	FMOVQ 48(R1), F15
+	FMOVQ 64(R1), F16
+	FMOVQ 80(R1), F17
+	FMOVQ 288(R0), F18
+	FMOVQ 32(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce260 // sdot v0.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee262 // sdot v2.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e264 // sdot v4.4s, v19.16b, v16.4b[0]
+	FMOVQ 32(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de280 // sdot v0.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe282 // sdot v2.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e284 // sdot v4.4s, v20.16b, v17.4b[0]
+	FMOVQ 96(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face260 // sdot v0.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee262 // sdot v2.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e264 // sdot v4.4s, v19.16b, v16.4b[1]
+	FMOVQ 96(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade280 // sdot v0.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe282 // sdot v2.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e284 // sdot v4.4s, v20.16b, v17.4b[1]
+	FMOVQ 160(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea60 // sdot v0.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea62 // sdot v2.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea64 // sdot v4.4s, v19.16b, v16.4b[2]
+	FMOVQ 160(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea80 // sdot v0.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea82 // sdot v2.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea84 // sdot v4.4s, v20.16b, v17.4b[2]
+	FMOVQ 224(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea60 // sdot v0.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea62 // sdot v2.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea64 // sdot v4.4s, v19.16b, v16.4b[3]
+	FMOVQ 224(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea80 // sdot v0.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea82 // sdot v2.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea84 // sdot v4.4s, v20.16b, v17.4b[3]
+	FMOVQ 304(R0), F18
+	FMOVQ 48(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee263 // sdot v3.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e265 // sdot v5.4s, v19.16b, v16.4b[0]
+	FMOVQ 48(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de281 // sdot v1.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe283 // sdot v3.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
+	FMOVQ 112(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee263 // sdot v3.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e265 // sdot v5.4s, v19.16b, v16.4b[1]
+	FMOVQ 112(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade281 // sdot v1.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe283 // sdot v3.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
+	FMOVQ 176(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea63 // sdot v3.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea65 // sdot v5.4s, v19.16b, v16.4b[2]
+	FMOVQ 176(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea81 // sdot v1.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea83 // sdot v3.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
+	FMOVQ 240(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea63 // sdot v3.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea65 // sdot v5.4s, v19.16b, v16.4b[3]
+	FMOVQ 240(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea81 // sdot v1.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea83 // sdot v3.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
+	FMOVQ 0(R2), F12
+	FMOVD 16(R2), F13
+	FMOVD 336(R0), F14
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	FMOVD 344(R0), F15
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e2edc00 // fmul v0.4s, v0.4s, v14.4s
+	WORD $0x4f8c1006 // fmla v6.4s, v0.4s, v12.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e2fdc21 // fmul v1.4s, v1.4s, v15.4s
+	WORD $0x4f8c1027 // fmla v7.4s, v1.4s, v12.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4fac1048 // fmla v8.4s, v2.4s, v12.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e2fdc63 // fmul v3.4s, v3.4s, v15.4s
+	WORD $0x4fac1069 // fmla v9.4s, v3.4s, v12.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2edc84 // fmul v4.4s, v4.4s, v14.4s
+	WORD $0x4f8c188a // fmla v10.4s, v4.4s, v12.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e2fdca5 // fmul v5.4s, v5.4s, v15.4s
+	WORD $0x4f8c18ab // fmla v11.4s, v5.4s, v12.s[2]
+	FMOVD 368(R0), F14
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	FMOVD 376(R0), F15
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
+	WORD $0x4fac19c6 // fmla v6.4s, v14.4s, v12.s[3]
+	WORD $0x4fac19e7 // fmla v7.4s, v15.4s, v12.s[3]
+	WORD $0x4f8d11c8 // fmla v8.4s, v14.4s, v13.s[0]
+	WORD $0x4f8d11e9 // fmla v9.4s, v15.4s, v13.s[0]
+	WORD $0x4fad11ca // fmla v10.4s, v14.4s, v13.s[1]
+	WORD $0x4fad11eb // fmla v11.4s, v15.4s, v13.s[1]
+	ADD $384, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	ADD R5, R4
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	ADD R5, R4
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
 	RET
 
 // func mulQ51x4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
@@ -16656,7 +16303,7 @@ TEXT ·mulQ51x4NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	WORD $0x4f00e400 // movi v0.16b, #0x0
 	WORD $0x4f00e401 // movi v1.16b, #0x0
@@ -16667,155 +16314,125 @@ block0:
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
 	FMOVQ 0(R1), F16
-	FMOVQ 32(R1), F17
-	FMOVQ 64(R1), F18
-	FMOVQ 96(R1), F19
-	FMOVQ 0(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 256(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 16(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 272(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 64(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 256(R0), F25
-	WORD $0x4f0b5739 // shl v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 80(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e341 // sdot v1.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e343 // sdot v3.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb2e345 // sdot v5.4s, v26.16b, v18.4b[1]
-	WORD $0x4fb3e347 // sdot v7.4s, v26.16b, v19.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 256(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb80 // sdot v0.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb82 // sdot v2.4s, v28.16b, v17.4b[2]
-	WORD $0x4f92eb84 // sdot v4.4s, v28.16b, v18.4b[2]
-	WORD $0x4f93eb86 // sdot v6.4s, v28.16b, v19.4b[2]
-	FMOVQ 144(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
-	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
-	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
-	FMOVQ 192(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 256(R0), F23
-	WORD $0x4f0956f7 // shl v23.16b, v23.16b, #1
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
-	FMOVQ 208(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 272(R0), F25
-	WORD $0x4f095739 // shl v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb01 // sdot v1.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb03 // sdot v3.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb2eb05 // sdot v5.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb3eb07 // sdot v7.4s, v24.16b, v19.4b[3]
-	FMOVQ 16(R1), F16
-	FMOVQ 48(R1), F17
-	FMOVQ 80(R1), F18
-	FMOVQ 112(R1), F19
-	FMOVQ 0(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 256(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 16(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 272(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 64(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 256(R0), F25
-	WORD $0x6f0f0739 // ushr v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 80(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 272(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e341 // sdot v1.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e343 // sdot v3.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb2e345 // sdot v5.4s, v26.16b, v18.4b[1]
-	WORD $0x4fb3e347 // sdot v7.4s, v26.16b, v19.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 256(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb80 // sdot v0.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb82 // sdot v2.4s, v28.16b, v17.4b[2]
-	WORD $0x4f92eb84 // sdot v4.4s, v28.16b, v18.4b[2]
-	WORD $0x4f93eb86 // sdot v6.4s, v28.16b, v19.4b[2]
-	FMOVQ 144(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
-	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
-	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
-	FMOVQ 192(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 256(R0), F23
-	WORD $0x6f0d06f7 // ushr v23.16b, v23.16b, #3
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
-	FMOVQ 208(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 272(R0), F25
-	WORD $0x6f0d0739 // ushr v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb01 // sdot v1.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb03 // sdot v3.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb2eb05 // sdot v5.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb3eb07 // sdot v7.4s, v24.16b, v19.4b[3]
+	FMOVQ 16(R1), F17
+	FMOVQ 32(R1), F18
+	FMOVQ 48(R1), F19
+	FMOVQ 64(R1), F20
+	FMOVQ 80(R1), F21
+	FMOVQ 96(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 256(R0), F24
+	FMOVQ 0(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e320 // sdot v0.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e322 // sdot v2.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e324 // sdot v4.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e326 // sdot v6.4s, v25.16b, v22.4b[0]
+	FMOVQ 0(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e342 // sdot v2.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e344 // sdot v4.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e346 // sdot v6.4s, v26.16b, v23.4b[0]
+	FMOVQ 64(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e320 // sdot v0.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e322 // sdot v2.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e324 // sdot v4.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e326 // sdot v6.4s, v25.16b, v22.4b[1]
+	FMOVQ 64(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e342 // sdot v2.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e344 // sdot v4.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e346 // sdot v6.4s, v26.16b, v23.4b[1]
+	FMOVQ 128(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb20 // sdot v0.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb22 // sdot v2.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb24 // sdot v4.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb26 // sdot v6.4s, v25.16b, v22.4b[2]
+	FMOVQ 128(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb42 // sdot v2.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb44 // sdot v4.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb46 // sdot v6.4s, v26.16b, v23.4b[2]
+	FMOVQ 192(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb20 // sdot v0.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb22 // sdot v2.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb24 // sdot v4.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb26 // sdot v6.4s, v25.16b, v22.4b[3]
+	FMOVQ 192(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb42 // sdot v2.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb44 // sdot v4.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	FMOVQ 272(R0), F24
+	FMOVQ 16(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e323 // sdot v3.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e325 // sdot v5.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e327 // sdot v7.4s, v25.16b, v22.4b[0]
+	FMOVQ 16(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e341 // sdot v1.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e343 // sdot v3.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e345 // sdot v5.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	FMOVQ 80(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e323 // sdot v3.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e325 // sdot v5.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e327 // sdot v7.4s, v25.16b, v22.4b[1]
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e341 // sdot v1.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e343 // sdot v3.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e345 // sdot v5.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb23 // sdot v3.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb25 // sdot v5.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb27 // sdot v7.4s, v25.16b, v22.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb41 // sdot v1.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb43 // sdot v3.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb45 // sdot v5.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb47 // sdot v7.4s, v26.16b, v23.4b[2]
+	FMOVQ 208(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb23 // sdot v3.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb25 // sdot v5.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb27 // sdot v7.4s, v25.16b, v22.4b[3]
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb41 // sdot v1.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb43 // sdot v3.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb45 // sdot v5.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb47 // sdot v7.4s, v26.16b, v23.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVQ 16(R2), F17
 	FMOVD 320(R0), F18
@@ -16892,7 +16509,7 @@ block0:
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block2:
 	WORD $0x4f00e400 // movi v0.16b, #0x0
 	WORD $0x4f00e401 // movi v1.16b, #0x0
@@ -16903,155 +16520,125 @@ block2:
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
 	FMOVQ 0(R1), F16
-	FMOVQ 32(R1), F17
-	FMOVQ 64(R1), F18
-	FMOVQ 96(R1), F19
-	FMOVQ 32(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 288(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 48(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 304(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 96(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 288(R0), F25
-	WORD $0x4f0b5739 // shl v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 112(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
-	FMOVQ 304(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e341 // sdot v1.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e343 // sdot v3.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb2e345 // sdot v5.4s, v26.16b, v18.4b[1]
-	WORD $0x4fb3e347 // sdot v7.4s, v26.16b, v19.4b[1]
-	FMOVQ 160(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb80 // sdot v0.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb82 // sdot v2.4s, v28.16b, v17.4b[2]
-	WORD $0x4f92eb84 // sdot v4.4s, v28.16b, v18.4b[2]
-	WORD $0x4f93eb86 // sdot v6.4s, v28.16b, v19.4b[2]
-	FMOVQ 176(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
-	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
-	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
-	FMOVQ 224(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 288(R0), F23
-	WORD $0x4f0956f7 // shl v23.16b, v23.16b, #1
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
-	FMOVQ 240(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 304(R0), F25
-	WORD $0x4f095739 // shl v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb01 // sdot v1.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb03 // sdot v3.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb2eb05 // sdot v5.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb3eb07 // sdot v7.4s, v24.16b, v19.4b[3]
-	FMOVQ 16(R1), F16
-	FMOVQ 48(R1), F17
-	FMOVQ 80(R1), F18
-	FMOVQ 112(R1), F19
-	FMOVQ 32(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 288(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 48(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 304(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 96(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 288(R0), F25
-	WORD $0x6f0f0739 // ushr v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 112(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 304(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb0e341 // sdot v1.4s, v26.16b, v16.4b[1]
-	WORD $0x4fb1e343 // sdot v3.4s, v26.16b, v17.4b[1]
-	WORD $0x4fb2e345 // sdot v5.4s, v26.16b, v18.4b[1]
-	WORD $0x4fb3e347 // sdot v7.4s, v26.16b, v19.4b[1]
-	FMOVQ 160(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 288(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f90eb80 // sdot v0.4s, v28.16b, v16.4b[2]
-	WORD $0x4f91eb82 // sdot v2.4s, v28.16b, v17.4b[2]
-	WORD $0x4f92eb84 // sdot v4.4s, v28.16b, v18.4b[2]
-	WORD $0x4f93eb86 // sdot v6.4s, v28.16b, v19.4b[2]
-	FMOVQ 176(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 304(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
-	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
-	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
-	FMOVQ 224(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 288(R0), F23
-	WORD $0x6f0d06f7 // ushr v23.16b, v23.16b, #3
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
-	FMOVQ 240(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 304(R0), F25
-	WORD $0x6f0d0739 // ushr v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0eb01 // sdot v1.4s, v24.16b, v16.4b[3]
-	WORD $0x4fb1eb03 // sdot v3.4s, v24.16b, v17.4b[3]
-	WORD $0x4fb2eb05 // sdot v5.4s, v24.16b, v18.4b[3]
-	WORD $0x4fb3eb07 // sdot v7.4s, v24.16b, v19.4b[3]
+	FMOVQ 16(R1), F17
+	FMOVQ 32(R1), F18
+	FMOVQ 48(R1), F19
+	FMOVQ 64(R1), F20
+	FMOVQ 80(R1), F21
+	FMOVQ 96(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 288(R0), F24
+	FMOVQ 32(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e320 // sdot v0.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e322 // sdot v2.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e324 // sdot v4.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e326 // sdot v6.4s, v25.16b, v22.4b[0]
+	FMOVQ 32(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e342 // sdot v2.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e344 // sdot v4.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e346 // sdot v6.4s, v26.16b, v23.4b[0]
+	FMOVQ 96(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e320 // sdot v0.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e322 // sdot v2.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e324 // sdot v4.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e326 // sdot v6.4s, v25.16b, v22.4b[1]
+	FMOVQ 96(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e342 // sdot v2.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e344 // sdot v4.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e346 // sdot v6.4s, v26.16b, v23.4b[1]
+	FMOVQ 160(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb20 // sdot v0.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb22 // sdot v2.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb24 // sdot v4.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb26 // sdot v6.4s, v25.16b, v22.4b[2]
+	FMOVQ 160(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb42 // sdot v2.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb44 // sdot v4.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb46 // sdot v6.4s, v26.16b, v23.4b[2]
+	FMOVQ 224(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb20 // sdot v0.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb22 // sdot v2.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb24 // sdot v4.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb26 // sdot v6.4s, v25.16b, v22.4b[3]
+	FMOVQ 224(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb42 // sdot v2.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb44 // sdot v4.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	FMOVQ 304(R0), F24
+	FMOVQ 48(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e323 // sdot v3.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e325 // sdot v5.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e327 // sdot v7.4s, v25.16b, v22.4b[0]
+	FMOVQ 48(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e341 // sdot v1.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e343 // sdot v3.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e345 // sdot v5.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e323 // sdot v3.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e325 // sdot v5.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e327 // sdot v7.4s, v25.16b, v22.4b[1]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e341 // sdot v1.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e343 // sdot v3.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e345 // sdot v5.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb23 // sdot v3.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb25 // sdot v5.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb27 // sdot v7.4s, v25.16b, v22.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb41 // sdot v1.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb43 // sdot v3.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb45 // sdot v5.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb47 // sdot v7.4s, v26.16b, v23.4b[2]
+	FMOVQ 240(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb23 // sdot v3.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb25 // sdot v5.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb27 // sdot v7.4s, v25.16b, v22.4b[3]
+	FMOVQ 240(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb41 // sdot v1.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb43 // sdot v3.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb45 // sdot v5.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb47 // sdot v7.4s, v26.16b, v23.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVQ 16(R2), F17
 	FMOVD 336(R0), F18
@@ -23505,7 +23092,7 @@ TEXT ·mulQ5Kx1NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	MOVD R0, R8
 	FMOVD 0(R8), F29
@@ -23532,195 +23119,135 @@ sub0:
 	WORD $0x4f00e402 // movi v2.16b, #0x0
 	WORD $0x4f00e403 // movi v3.16b, #0x0
 	FMOVQ 0(R1), F8
-	FMOVQ 0(R0), F9
-	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
+	FMOVQ 16(R1), F9
 	FMOVQ 256(R0), F10
-	WORD $0x4f0c554a // shl v10.16b, v10.16b, #4
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
-	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
-	FMOVQ 16(R0), F11
-	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
-	FMOVQ 272(R0), F12
-	WORD $0x4f0c558c // shl v12.16b, v12.16b, #4
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
-	WORD $0x4f88e161 // sdot v1.4s, v11.16b, v8.4b[0]
-	FMOVQ 32(R0), F13
-	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
-	FMOVQ 288(R0), F14
-	WORD $0x4f0c55ce // shl v14.16b, v14.16b, #4
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4f88e1a2 // sdot v2.4s, v13.16b, v8.4b[0]
-	FMOVQ 48(R0), F15
-	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
-	FMOVQ 304(R0), F16
-	WORD $0x4f0c5610 // shl v16.16b, v16.16b, #4
-	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
-	WORD $0x4f88e1e3 // sdot v3.4s, v15.16b, v8.4b[0]
-	FMOVQ 64(R0), F17
-	WORD $0x4e3f1e31 // and v17.16b, v17.16b, v31.16b
-	FMOVQ 256(R0), F18
-	WORD $0x4f0b5652 // shl v18.16b, v18.16b, #3
-	WORD $0x6ebe1e51 // bit v17.16b, v18.16b, v30.16b
-	WORD $0x4fa8e220 // sdot v0.4s, v17.16b, v8.4b[1]
-	FMOVQ 80(R0), F19
-	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
-	FMOVQ 272(R0), F20
-	WORD $0x4f0b5694 // shl v20.16b, v20.16b, #3
-	WORD $0x6ebe1e93 // bit v19.16b, v20.16b, v30.16b
-	WORD $0x4fa8e261 // sdot v1.4s, v19.16b, v8.4b[1]
-	FMOVQ 96(R0), F21
-	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
-	FMOVQ 288(R0), F9
-	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
-	WORD $0x6ebe1d35 // bit v21.16b, v9.16b, v30.16b
-	WORD $0x4fa8e2a2 // sdot v2.4s, v21.16b, v8.4b[1]
-	FMOVQ 112(R0), F10
-	WORD $0x4e3f1d4a // and v10.16b, v10.16b, v31.16b
-	FMOVQ 304(R0), F11
-	WORD $0x4f0b556b // shl v11.16b, v11.16b, #3
-	WORD $0x6ebe1d6a // bit v10.16b, v11.16b, v30.16b
-	WORD $0x4fa8e143 // sdot v3.4s, v10.16b, v8.4b[1]
-	FMOVQ 128(R0), F12
-	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
-	FMOVQ 256(R0), F13
-	WORD $0x4f0a55ad // shl v13.16b, v13.16b, #2
-	WORD $0x6ebe1dac // bit v12.16b, v13.16b, v30.16b
-	WORD $0x4f88e980 // sdot v0.4s, v12.16b, v8.4b[2]
-	FMOVQ 144(R0), F14
-	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
-	FMOVQ 272(R0), F15
-	WORD $0x4f0a55ef // shl v15.16b, v15.16b, #2
-	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
-	WORD $0x4f88e9c1 // sdot v1.4s, v14.16b, v8.4b[2]
-	FMOVQ 160(R0), F16
-	WORD $0x4e3f1e10 // and v16.16b, v16.16b, v31.16b
-	FMOVQ 288(R0), F17
-	WORD $0x4f0a5631 // shl v17.16b, v17.16b, #2
-	WORD $0x6ebe1e30 // bit v16.16b, v17.16b, v30.16b
-	WORD $0x4f88ea02 // sdot v2.4s, v16.16b, v8.4b[2]
-	FMOVQ 176(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 304(R0), F19
-	WORD $0x4f0a5673 // shl v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f88ea43 // sdot v3.4s, v18.16b, v8.4b[2]
-	FMOVQ 192(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 256(R0), F21
-	WORD $0x4f0956b5 // shl v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fa8ea80 // sdot v0.4s, v20.16b, v8.4b[3]
-	FMOVQ 208(R0), F9
-	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
+	FMOVQ 0(R0), F11
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e160 // sdot v0.4s, v11.16b, v8.4b[0]
+	FMOVQ 0(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e180 // sdot v0.4s, v12.16b, v9.4b[0]
+	FMOVQ 64(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e160 // sdot v0.4s, v11.16b, v8.4b[1]
+	FMOVQ 64(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e180 // sdot v0.4s, v12.16b, v9.4b[1]
+	FMOVQ 128(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e960 // sdot v0.4s, v11.16b, v8.4b[2]
+	FMOVQ 128(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e980 // sdot v0.4s, v12.16b, v9.4b[2]
+	FMOVQ 192(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e960 // sdot v0.4s, v11.16b, v8.4b[3]
+	FMOVQ 192(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e980 // sdot v0.4s, v12.16b, v9.4b[3]
 	FMOVQ 272(R0), F10
-	WORD $0x4f09554a // shl v10.16b, v10.16b, #1
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
-	WORD $0x4fa8e921 // sdot v1.4s, v9.16b, v8.4b[3]
-	FMOVQ 224(R0), F11
-	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
-	FMOVQ 288(R0), F12
-	WORD $0x4f09558c // shl v12.16b, v12.16b, #1
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
-	WORD $0x4fa8e962 // sdot v2.4s, v11.16b, v8.4b[3]
-	FMOVQ 240(R0), F13
-	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
-	FMOVQ 304(R0), F14
-	WORD $0x4f0955ce // shl v14.16b, v14.16b, #1
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4fa8e9a3 // sdot v3.4s, v13.16b, v8.4b[3]
-	FMOVQ 16(R1), F8
-	FMOVQ 0(R0), F9
-	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
-	FMOVQ 256(R0), F10
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
-	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
 	FMOVQ 16(R0), F11
-	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
-	FMOVQ 272(R0), F12
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
 	WORD $0x4f88e161 // sdot v1.4s, v11.16b, v8.4b[0]
-	FMOVQ 32(R0), F13
-	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
-	FMOVQ 288(R0), F14
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4f88e1a2 // sdot v2.4s, v13.16b, v8.4b[0]
-	FMOVQ 48(R0), F15
-	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
-	FMOVQ 304(R0), F16
-	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
-	WORD $0x4f88e1e3 // sdot v3.4s, v15.16b, v8.4b[0]
-	FMOVQ 64(R0), F17
-	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
-	FMOVQ 256(R0), F18
-	WORD $0x6f0f0652 // ushr v18.16b, v18.16b, #1
-	WORD $0x6ebe1e51 // bit v17.16b, v18.16b, v30.16b
-	WORD $0x4fa8e220 // sdot v0.4s, v17.16b, v8.4b[1]
-	FMOVQ 80(R0), F19
-	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
-	FMOVQ 272(R0), F20
-	WORD $0x6f0f0694 // ushr v20.16b, v20.16b, #1
-	WORD $0x6ebe1e93 // bit v19.16b, v20.16b, v30.16b
-	WORD $0x4fa8e261 // sdot v1.4s, v19.16b, v8.4b[1]
-	FMOVQ 96(R0), F21
-	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
-	FMOVQ 288(R0), F9
-	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
-	WORD $0x6ebe1d35 // bit v21.16b, v9.16b, v30.16b
-	WORD $0x4fa8e2a2 // sdot v2.4s, v21.16b, v8.4b[1]
-	FMOVQ 112(R0), F10
-	WORD $0x6f0c054a // ushr v10.16b, v10.16b, #4
-	FMOVQ 304(R0), F11
-	WORD $0x6f0f056b // ushr v11.16b, v11.16b, #1
-	WORD $0x6ebe1d6a // bit v10.16b, v11.16b, v30.16b
-	WORD $0x4fa8e143 // sdot v3.4s, v10.16b, v8.4b[1]
-	FMOVQ 128(R0), F12
-	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
-	FMOVQ 256(R0), F13
-	WORD $0x6f0e05ad // ushr v13.16b, v13.16b, #2
-	WORD $0x6ebe1dac // bit v12.16b, v13.16b, v30.16b
-	WORD $0x4f88e980 // sdot v0.4s, v12.16b, v8.4b[2]
-	FMOVQ 144(R0), F14
-	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
-	FMOVQ 272(R0), F15
-	WORD $0x6f0e05ef // ushr v15.16b, v15.16b, #2
-	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
-	WORD $0x4f88e9c1 // sdot v1.4s, v14.16b, v8.4b[2]
-	FMOVQ 160(R0), F16
-	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
-	FMOVQ 288(R0), F17
-	WORD $0x6f0e0631 // ushr v17.16b, v17.16b, #2
-	WORD $0x6ebe1e30 // bit v16.16b, v17.16b, v30.16b
-	WORD $0x4f88ea02 // sdot v2.4s, v16.16b, v8.4b[2]
-	FMOVQ 176(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 304(R0), F19
-	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f88ea43 // sdot v3.4s, v18.16b, v8.4b[2]
-	FMOVQ 192(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 256(R0), F21
-	WORD $0x6f0d06b5 // ushr v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fa8ea80 // sdot v0.4s, v20.16b, v8.4b[3]
-	FMOVQ 208(R0), F9
-	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
-	FMOVQ 272(R0), F10
-	WORD $0x6f0d054a // ushr v10.16b, v10.16b, #3
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
-	WORD $0x4fa8e921 // sdot v1.4s, v9.16b, v8.4b[3]
+	FMOVQ 16(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e181 // sdot v1.4s, v12.16b, v9.4b[0]
+	FMOVQ 80(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e161 // sdot v1.4s, v11.16b, v8.4b[1]
+	FMOVQ 80(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e181 // sdot v1.4s, v12.16b, v9.4b[1]
+	FMOVQ 144(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e961 // sdot v1.4s, v11.16b, v8.4b[2]
+	FMOVQ 144(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e981 // sdot v1.4s, v12.16b, v9.4b[2]
+	FMOVQ 208(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e961 // sdot v1.4s, v11.16b, v8.4b[3]
+	FMOVQ 208(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e981 // sdot v1.4s, v12.16b, v9.4b[3]
+	FMOVQ 288(R0), F10
+	FMOVQ 32(R0), F11
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e162 // sdot v2.4s, v11.16b, v8.4b[0]
+	FMOVQ 32(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e182 // sdot v2.4s, v12.16b, v9.4b[0]
+	FMOVQ 96(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e162 // sdot v2.4s, v11.16b, v8.4b[1]
+	FMOVQ 96(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e182 // sdot v2.4s, v12.16b, v9.4b[1]
+	FMOVQ 160(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e962 // sdot v2.4s, v11.16b, v8.4b[2]
+	FMOVQ 160(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e982 // sdot v2.4s, v12.16b, v9.4b[2]
 	FMOVQ 224(R0), F11
-	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
-	FMOVQ 288(R0), F12
-	WORD $0x6f0d058c // ushr v12.16b, v12.16b, #3
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
 	WORD $0x4fa8e962 // sdot v2.4s, v11.16b, v8.4b[3]
-	FMOVQ 240(R0), F13
-	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
-	FMOVQ 304(R0), F14
-	WORD $0x6f0d05ce // ushr v14.16b, v14.16b, #3
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4fa8e9a3 // sdot v3.4s, v13.16b, v8.4b[3]
+	FMOVQ 224(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e982 // sdot v2.4s, v12.16b, v9.4b[3]
+	FMOVQ 304(R0), F10
+	FMOVQ 48(R0), F11
+	WORD $0x4e3e1d4c // and v12.16b, v10.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e163 // sdot v3.4s, v11.16b, v8.4b[0]
+	FMOVQ 48(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e183 // sdot v3.4s, v12.16b, v9.4b[0]
+	FMOVQ 112(R0), F11
+	WORD $0x6f0f054c // ushr v12.16b, v10.16b, #1
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e163 // sdot v3.4s, v11.16b, v8.4b[1]
+	FMOVQ 112(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e183 // sdot v3.4s, v12.16b, v9.4b[1]
+	FMOVQ 176(R0), F11
+	WORD $0x6f0e054c // ushr v12.16b, v10.16b, #2
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4f88e963 // sdot v3.4s, v11.16b, v8.4b[2]
+	FMOVQ 176(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4f89e983 // sdot v3.4s, v12.16b, v9.4b[2]
+	FMOVQ 240(R0), F11
+	WORD $0x6f0d054c // ushr v12.16b, v10.16b, #3
+	WORD $0x4e3e1d8c // and v12.16b, v12.16b, v30.16b
+	WORD $0x6f0c558b // sli v11.16b, v12.16b, #4
+	WORD $0x4fa8e963 // sdot v3.4s, v11.16b, v8.4b[3]
+	FMOVQ 240(R0), F11
+	WORD $0x6f0c456c // sri v12.16b, v11.16b, #4
+	WORD $0x4fa9e983 // sdot v3.4s, v12.16b, v9.4b[3]
 	FMOVD 0(R2), F8
 	FMOVD 320(R0), F11
 	WORD $0x2f08a56b // uxtl v11.8h, v11.8b
@@ -23802,25 +23329,9 @@ TEXT ·mulQ5Kx2NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	MOVD R0, R8
-	FMOVD 0(R8), F29
-	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
-	FMOVD 8(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	FMOVD 16(R8), F27
-	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
-	FMOVD 24(R8), F26
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
-	FMOVD 32(R8), F25
-	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
-	FMOVD 40(R8), F24
-	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
-	FMOVD 48(R8), F23
-	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
-	FMOVD 56(R8), F22
-	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
 	ADD $64, R0
 	MOVD $8, R7
 sub0:
@@ -23833,238 +23344,182 @@ sub0:
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
 	FMOVQ 0(R1), F16
-	FMOVQ 32(R1), F17
-	FMOVQ 0(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f0c5673 // shl v19.16b, v19.16b, #4
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
-	FMOVQ 16(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
-	FMOVQ 32(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x4f0c5673 // shl v19.16b, v19.16b, #4
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e242 // sdot v2.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e246 // sdot v6.4s, v18.16b, v17.4b[0]
-	FMOVQ 48(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e283 // sdot v3.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e287 // sdot v7.4s, v20.16b, v17.4b[0]
-	FMOVQ 64(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f0b5673 // shl v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e240 // sdot v0.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e244 // sdot v4.4s, v18.16b, v17.4b[1]
-	FMOVQ 80(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0b56b5 // shl v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
-	FMOVQ 96(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x4f0b5673 // shl v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0b56b5 // shl v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e283 // sdot v3.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e287 // sdot v7.4s, v20.16b, v17.4b[1]
-	FMOVQ 128(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f0a5673 // shl v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90ea40 // sdot v0.4s, v18.16b, v16.4b[2]
-	WORD $0x4f91ea44 // sdot v4.4s, v18.16b, v17.4b[2]
-	FMOVQ 144(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
-	FMOVQ 160(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x4f0a5673 // shl v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90ea42 // sdot v2.4s, v18.16b, v16.4b[2]
-	WORD $0x4f91ea46 // sdot v6.4s, v18.16b, v17.4b[2]
-	FMOVQ 176(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea83 // sdot v3.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea87 // sdot v7.4s, v20.16b, v17.4b[2]
-	FMOVQ 192(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f095673 // shl v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
-	FMOVQ 208(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0956b5 // shl v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
-	FMOVQ 224(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x4f095673 // shl v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea42 // sdot v2.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea46 // sdot v6.4s, v18.16b, v17.4b[3]
-	FMOVQ 240(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0956b5 // shl v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea83 // sdot v3.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea87 // sdot v7.4s, v20.16b, v17.4b[3]
-	FMOVQ 16(R1), F16
-	FMOVQ 48(R1), F17
-	FMOVQ 0(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 256(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
-	FMOVQ 16(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
-	FMOVQ 32(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 288(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e242 // sdot v2.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e246 // sdot v6.4s, v18.16b, v17.4b[0]
-	FMOVQ 48(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 304(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e283 // sdot v3.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e287 // sdot v7.4s, v20.16b, v17.4b[0]
-	FMOVQ 64(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 256(R0), F19
-	WORD $0x6f0f0673 // ushr v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e240 // sdot v0.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e244 // sdot v4.4s, v18.16b, v17.4b[1]
-	FMOVQ 80(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6f0f06b5 // ushr v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
-	FMOVQ 96(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 288(R0), F19
-	WORD $0x6f0f0673 // ushr v19.16b, v19.16b, #1
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 304(R0), F21
-	WORD $0x6f0f06b5 // ushr v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e283 // sdot v3.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e287 // sdot v7.4s, v20.16b, v17.4b[1]
-	FMOVQ 128(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 256(R0), F19
-	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90ea40 // sdot v0.4s, v18.16b, v16.4b[2]
-	WORD $0x4f91ea44 // sdot v4.4s, v18.16b, v17.4b[2]
-	FMOVQ 144(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
-	FMOVQ 160(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 288(R0), F19
-	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90ea42 // sdot v2.4s, v18.16b, v16.4b[2]
-	WORD $0x4f91ea46 // sdot v6.4s, v18.16b, v17.4b[2]
-	FMOVQ 176(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 304(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea83 // sdot v3.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea87 // sdot v7.4s, v20.16b, v17.4b[2]
-	FMOVQ 192(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 256(R0), F19
-	WORD $0x6f0d0673 // ushr v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
-	FMOVQ 208(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6f0d06b5 // ushr v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
-	FMOVQ 224(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 288(R0), F19
-	WORD $0x6f0d0673 // ushr v19.16b, v19.16b, #3
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea42 // sdot v2.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea46 // sdot v6.4s, v18.16b, v17.4b[3]
-	FMOVQ 240(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 304(R0), F21
-	WORD $0x6f0d06b5 // ushr v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea83 // sdot v3.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea87 // sdot v7.4s, v20.16b, v17.4b[3]
+	FMOVQ 16(R1), F17
+	FMOVQ 32(R1), F18
+	FMOVQ 48(R1), F19
+	FMOVQ 256(R0), F20
+	FMOVQ 0(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a0 // sdot v0.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a4 // sdot v4.4s, v21.16b, v18.4b[0]
+	FMOVQ 0(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c0 // sdot v0.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c4 // sdot v4.4s, v22.16b, v19.4b[0]
+	FMOVQ 64(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a0 // sdot v0.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a4 // sdot v4.4s, v21.16b, v18.4b[1]
+	FMOVQ 64(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c0 // sdot v0.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c4 // sdot v4.4s, v22.16b, v19.4b[1]
+	FMOVQ 128(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa0 // sdot v0.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa4 // sdot v4.4s, v21.16b, v18.4b[2]
+	FMOVQ 128(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac0 // sdot v0.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac4 // sdot v4.4s, v22.16b, v19.4b[2]
+	FMOVQ 192(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa0 // sdot v0.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa4 // sdot v4.4s, v21.16b, v18.4b[3]
+	FMOVQ 192(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac0 // sdot v0.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac4 // sdot v4.4s, v22.16b, v19.4b[3]
+	FMOVQ 272(R0), F20
+	FMOVQ 16(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c1 // sdot v1.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c5 // sdot v5.4s, v22.16b, v19.4b[0]
+	FMOVQ 80(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a1 // sdot v1.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a5 // sdot v5.4s, v21.16b, v18.4b[1]
+	FMOVQ 80(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c1 // sdot v1.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c5 // sdot v5.4s, v22.16b, v19.4b[1]
+	FMOVQ 144(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa1 // sdot v1.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa5 // sdot v5.4s, v21.16b, v18.4b[2]
+	FMOVQ 144(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac1 // sdot v1.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac5 // sdot v5.4s, v22.16b, v19.4b[2]
+	FMOVQ 208(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa1 // sdot v1.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa5 // sdot v5.4s, v21.16b, v18.4b[3]
+	FMOVQ 208(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac1 // sdot v1.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac5 // sdot v5.4s, v22.16b, v19.4b[3]
+	FMOVQ 288(R0), F20
+	FMOVQ 32(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a2 // sdot v2.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a6 // sdot v6.4s, v21.16b, v18.4b[0]
+	FMOVQ 32(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c2 // sdot v2.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c6 // sdot v6.4s, v22.16b, v19.4b[0]
+	FMOVQ 96(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a2 // sdot v2.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a6 // sdot v6.4s, v21.16b, v18.4b[1]
+	FMOVQ 96(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 160(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa2 // sdot v2.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa6 // sdot v6.4s, v21.16b, v18.4b[2]
+	FMOVQ 160(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
+	FMOVQ 224(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa2 // sdot v2.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa6 // sdot v6.4s, v21.16b, v18.4b[3]
+	FMOVQ 224(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
+	FMOVQ 304(R0), F20
+	FMOVQ 48(R0), F21
+	WORD $0x4e3e1e96 // and v22.16b, v20.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90e2a3 // sdot v3.4s, v21.16b, v16.4b[0]
+	WORD $0x4f92e2a7 // sdot v7.4s, v21.16b, v18.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
+	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
+	FMOVQ 112(R0), F21
+	WORD $0x6f0f0696 // ushr v22.16b, v20.16b, #1
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0e2a3 // sdot v3.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb2e2a7 // sdot v7.4s, v21.16b, v18.4b[1]
+	FMOVQ 112(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1e2c3 // sdot v3.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb3e2c7 // sdot v7.4s, v22.16b, v19.4b[1]
+	FMOVQ 176(R0), F21
+	WORD $0x6f0e0696 // ushr v22.16b, v20.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4f90eaa3 // sdot v3.4s, v21.16b, v16.4b[2]
+	WORD $0x4f92eaa7 // sdot v7.4s, v21.16b, v18.4b[2]
+	FMOVQ 176(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4f91eac3 // sdot v3.4s, v22.16b, v17.4b[2]
+	WORD $0x4f93eac7 // sdot v7.4s, v22.16b, v19.4b[2]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0d0696 // ushr v22.16b, v20.16b, #3
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x6f0c56d5 // sli v21.16b, v22.16b, #4
+	WORD $0x4fb0eaa3 // sdot v3.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb2eaa7 // sdot v7.4s, v21.16b, v18.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0c46b6 // sri v22.16b, v21.16b, #4
+	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb3eac7 // sdot v7.4s, v22.16b, v19.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVD 320(R0), F19
 	WORD $0x2f08a673 // uxtl v19.8h, v19.8b
 	WORD $0x2f10a671 // uxtl v17.4s, v19.4h
 	WORD $0x6f10a672 // uxtl2 v18.4s, v19.8h
 	WORD $0x6e21da31 // ucvtf v17.4s, v17.4s
-	WORD $0x6e3dde31 // fmul v17.4s, v17.4s, v29.4s
+	FMOVD 0(R8), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
 	WORD $0x6e21da52 // ucvtf v18.4s, v18.4s
-	WORD $0x6e3cde52 // fmul v18.4s, v18.4s, v28.4s
+	FMOVD 8(R8), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x6e31dc00 // fmul v0.4s, v0.4s, v17.4s
 	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
@@ -24082,9 +23537,13 @@ sub0:
 	WORD $0x2f10a671 // uxtl v17.4s, v19.4h
 	WORD $0x6f10a672 // uxtl2 v18.4s, v19.8h
 	WORD $0x6e21da31 // ucvtf v17.4s, v17.4s
-	WORD $0x6e39de31 // fmul v17.4s, v17.4s, v25.4s
+	FMOVD 32(R8), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
 	WORD $0x6e21da52 // ucvtf v18.4s, v18.4s
-	WORD $0x6e38de52 // fmul v18.4s, v18.4s, v24.4s
+	FMOVD 40(R8), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
 	WORD $0x4f905a28 // fmls v8.4s, v17.4s, v16.s[2]
 	WORD $0x4f905a49 // fmls v9.4s, v18.4s, v16.s[2]
 	WORD $0x4fb05a2c // fmls v12.4s, v17.4s, v16.s[3]
@@ -24094,9 +23553,13 @@ sub0:
 	WORD $0x2f10a671 // uxtl v17.4s, v19.4h
 	WORD $0x6f10a672 // uxtl2 v18.4s, v19.8h
 	WORD $0x6e21da31 // ucvtf v17.4s, v17.4s
-	WORD $0x6e3bde31 // fmul v17.4s, v17.4s, v27.4s
+	FMOVD 16(R8), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
 	WORD $0x6e21da52 // ucvtf v18.4s, v18.4s
-	WORD $0x6e3ade52 // fmul v18.4s, v18.4s, v26.4s
+	FMOVD 24(R8), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
 	WORD $0x6e31dc42 // fmul v2.4s, v2.4s, v17.4s
 	WORD $0x4f90104a // fmla v10.4s, v2.4s, v16.s[0]
@@ -24114,9 +23577,13 @@ sub0:
 	WORD $0x2f10a671 // uxtl v17.4s, v19.4h
 	WORD $0x6f10a672 // uxtl2 v18.4s, v19.8h
 	WORD $0x6e21da31 // ucvtf v17.4s, v17.4s
-	WORD $0x6e37de31 // fmul v17.4s, v17.4s, v23.4s
+	FMOVD 48(R8), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
 	WORD $0x6e21da52 // ucvtf v18.4s, v18.4s
-	WORD $0x6e36de52 // fmul v18.4s, v18.4s, v22.4s
+	FMOVD 56(R8), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
 	WORD $0x4f905a2a // fmls v10.4s, v17.4s, v16.s[2]
 	WORD $0x4f905a4b // fmls v11.4s, v18.4s, v16.s[2]
 	WORD $0x4fb05a2e // fmls v14.4s, v17.4s, v16.s[3]
@@ -24149,20 +23616,19 @@ TEXT ·mulQ5Kx3NEONDot(SB), NOSPLIT, $0-56
 	MOVD y+32(FP), R4
 	MOVD stride+40(FP), R5
 	MOVD blocks+48(FP), R6
-	WORD $0x4f00e40c // movi v12.16b, #0x0
-	WORD $0x4f00e40d // movi v13.16b, #0x0
-	WORD $0x4f00e40e // movi v14.16b, #0x0
-	WORD $0x4f00e40f // movi v15.16b, #0x0
-	WORD $0x4f00e410 // movi v16.16b, #0x0
-	WORD $0x4f00e411 // movi v17.16b, #0x0
-	WORD $0x4f00e412 // movi v18.16b, #0x0
-	WORD $0x4f00e413 // movi v19.16b, #0x0
-	WORD $0x4f00e414 // movi v20.16b, #0x0
-	WORD $0x4f00e415 // movi v21.16b, #0x0
-	WORD $0x4f00e416 // movi v22.16b, #0x0
-	WORD $0x4f00e417 // movi v23.16b, #0x0
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	MOVD R0, R8
 	ADD $64, R0
@@ -24174,368 +23640,158 @@ sub0:
 	WORD $0x4f00e403 // movi v3.16b, #0x0
 	WORD $0x4f00e404 // movi v4.16b, #0x0
 	WORD $0x4f00e405 // movi v5.16b, #0x0
-	WORD $0x4f00e406 // movi v6.16b, #0x0
-	WORD $0x4f00e407 // movi v7.16b, #0x0
-	WORD $0x4f00e408 // movi v8.16b, #0x0
-	WORD $0x4f00e409 // movi v9.16b, #0x0
-	WORD $0x4f00e40a // movi v10.16b, #0x0
-	WORD $0x4f00e40b // movi v11.16b, #0x0
-	FMOVQ 0(R1), F24
-	FMOVQ 32(R1), F25
-	FMOVQ 64(R1), F26
-	FMOVQ 0(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 256(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
-	FMOVQ 16(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x4f0c577b // shl v27.16b, v27.16b, #4
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98e3a1 // sdot v1.4s, v29.16b, v24.4b[0]
-	WORD $0x4f99e3a5 // sdot v5.4s, v29.16b, v25.4b[0]
-	WORD $0x4f9ae3a9 // sdot v9.4s, v29.16b, v26.4b[0]
-	FMOVQ 32(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x4f0c57bd // shl v29.16b, v29.16b, #4
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98e382 // sdot v2.4s, v28.16b, v24.4b[0]
-	WORD $0x4f99e386 // sdot v6.4s, v28.16b, v25.4b[0]
-	WORD $0x4f9ae38a // sdot v10.4s, v28.16b, v26.4b[0]
-	FMOVQ 48(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 304(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 256(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a0 // sdot v0.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a4 // sdot v4.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3a8 // sdot v8.4s, v29.16b, v26.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 272(R0), F29
-	WORD $0x4f0b57bd // shl v29.16b, v29.16b, #3
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8e381 // sdot v1.4s, v28.16b, v24.4b[1]
-	WORD $0x4fb9e385 // sdot v5.4s, v28.16b, v25.4b[1]
-	WORD $0x4fbae389 // sdot v9.4s, v28.16b, v26.4b[1]
-	FMOVQ 96(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 288(R0), F28
-	WORD $0x4f0b579c // shl v28.16b, v28.16b, #3
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
-	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
-	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
-	FMOVQ 112(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 304(R0), F27
-	WORD $0x4f0b577b // shl v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a3 // sdot v3.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a7 // sdot v7.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3ab // sdot v11.4s, v29.16b, v26.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 256(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb80 // sdot v0.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb84 // sdot v4.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb88 // sdot v8.4s, v28.16b, v26.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 272(R0), F28
-	WORD $0x4f0a579c // shl v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
-	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
-	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 288(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98eba2 // sdot v2.4s, v29.16b, v24.4b[2]
-	WORD $0x4f99eba6 // sdot v6.4s, v29.16b, v25.4b[2]
-	WORD $0x4f9aebaa // sdot v10.4s, v29.16b, v26.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 304(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb83 // sdot v3.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb87 // sdot v7.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb8b // sdot v11.4s, v28.16b, v26.4b[2]
-	FMOVQ 192(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 256(R0), F28
-	WORD $0x4f09579c // shl v28.16b, v28.16b, #1
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x4f09577b // shl v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8eba1 // sdot v1.4s, v29.16b, v24.4b[3]
-	WORD $0x4fb9eba5 // sdot v5.4s, v29.16b, v25.4b[3]
-	WORD $0x4fbaeba9 // sdot v9.4s, v29.16b, v26.4b[3]
-	FMOVQ 224(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x4f0957bd // shl v29.16b, v29.16b, #1
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8eb82 // sdot v2.4s, v28.16b, v24.4b[3]
-	WORD $0x4fb9eb86 // sdot v6.4s, v28.16b, v25.4b[3]
-	WORD $0x4fbaeb8a // sdot v10.4s, v28.16b, v26.4b[3]
-	FMOVQ 240(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 304(R0), F28
-	WORD $0x4f09579c // shl v28.16b, v28.16b, #1
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
-	FMOVQ 16(R1), F24
-	FMOVQ 48(R1), F25
-	FMOVQ 80(R1), F26
-	FMOVQ 0(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 256(R0), F28
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
-	FMOVQ 16(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 272(R0), F27
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98e3a1 // sdot v1.4s, v29.16b, v24.4b[0]
-	WORD $0x4f99e3a5 // sdot v5.4s, v29.16b, v25.4b[0]
-	WORD $0x4f9ae3a9 // sdot v9.4s, v29.16b, v26.4b[0]
-	FMOVQ 32(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 288(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98e382 // sdot v2.4s, v28.16b, v24.4b[0]
-	WORD $0x4f99e386 // sdot v6.4s, v28.16b, v25.4b[0]
-	WORD $0x4f9ae38a // sdot v10.4s, v28.16b, v26.4b[0]
-	FMOVQ 48(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 304(R0), F28
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 256(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a0 // sdot v0.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a4 // sdot v4.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3a8 // sdot v8.4s, v29.16b, v26.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 272(R0), F29
-	WORD $0x6f0f07bd // ushr v29.16b, v29.16b, #1
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8e381 // sdot v1.4s, v28.16b, v24.4b[1]
-	WORD $0x4fb9e385 // sdot v5.4s, v28.16b, v25.4b[1]
-	WORD $0x4fbae389 // sdot v9.4s, v28.16b, v26.4b[1]
-	FMOVQ 96(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 288(R0), F28
-	WORD $0x6f0f079c // ushr v28.16b, v28.16b, #1
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
-	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
-	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
-	FMOVQ 112(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 304(R0), F27
-	WORD $0x6f0f077b // ushr v27.16b, v27.16b, #1
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a3 // sdot v3.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a7 // sdot v7.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3ab // sdot v11.4s, v29.16b, v26.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 256(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb80 // sdot v0.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb84 // sdot v4.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb88 // sdot v8.4s, v28.16b, v26.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 272(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
-	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
-	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 288(R0), F27
-	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98eba2 // sdot v2.4s, v29.16b, v24.4b[2]
-	WORD $0x4f99eba6 // sdot v6.4s, v29.16b, v25.4b[2]
-	WORD $0x4f9aebaa // sdot v10.4s, v29.16b, v26.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 304(R0), F29
-	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb83 // sdot v3.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb87 // sdot v7.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb8b // sdot v11.4s, v28.16b, v26.4b[2]
-	FMOVQ 192(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 256(R0), F28
-	WORD $0x6f0d079c // ushr v28.16b, v28.16b, #3
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 272(R0), F27
-	WORD $0x6f0d077b // ushr v27.16b, v27.16b, #3
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8eba1 // sdot v1.4s, v29.16b, v24.4b[3]
-	WORD $0x4fb9eba5 // sdot v5.4s, v29.16b, v25.4b[3]
-	WORD $0x4fbaeba9 // sdot v9.4s, v29.16b, v26.4b[3]
-	FMOVQ 224(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 288(R0), F29
-	WORD $0x6f0d07bd // ushr v29.16b, v29.16b, #3
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8eb82 // sdot v2.4s, v28.16b, v24.4b[3]
-	WORD $0x4fb9eb86 // sdot v6.4s, v28.16b, v25.4b[3]
-	WORD $0x4fbaeb8a // sdot v10.4s, v28.16b, v26.4b[3]
-	FMOVQ 240(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 304(R0), F28
-	WORD $0x6f0d079c // ushr v28.16b, v28.16b, #3
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
-	FMOVQ 0(R2), F24
-	FMOVD 16(R2), F25
-	FMOVD 320(R0), F28
-	WORD $0x2f08a79c // uxtl v28.8h, v28.8b
-	WORD $0x2f10a79a // uxtl v26.4s, v28.4h
-	WORD $0x6f10a79b // uxtl2 v27.4s, v28.8h
-	WORD $0x6e21db5a // ucvtf v26.4s, v26.4s
-	FMOVD 0(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
-	WORD $0x6e21db7b // ucvtf v27.4s, v27.4s
-	FMOVD 8(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	FMOVQ 0(R1), F12
+	FMOVQ 16(R1), F13
+	FMOVQ 32(R1), F14
+	FMOVQ 48(R1), F15
+	FMOVQ 64(R1), F16
+	FMOVQ 80(R1), F17
+	FMOVQ 256(R0), F18
+	FMOVQ 0(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce260 // sdot v0.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee262 // sdot v2.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e264 // sdot v4.4s, v19.16b, v16.4b[0]
+	FMOVQ 0(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de280 // sdot v0.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe282 // sdot v2.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e284 // sdot v4.4s, v20.16b, v17.4b[0]
+	FMOVQ 64(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face260 // sdot v0.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee262 // sdot v2.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e264 // sdot v4.4s, v19.16b, v16.4b[1]
+	FMOVQ 64(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade280 // sdot v0.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe282 // sdot v2.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e284 // sdot v4.4s, v20.16b, v17.4b[1]
+	FMOVQ 128(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea60 // sdot v0.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea62 // sdot v2.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea64 // sdot v4.4s, v19.16b, v16.4b[2]
+	FMOVQ 128(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea80 // sdot v0.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea82 // sdot v2.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea84 // sdot v4.4s, v20.16b, v17.4b[2]
+	FMOVQ 192(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea60 // sdot v0.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea62 // sdot v2.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea64 // sdot v4.4s, v19.16b, v16.4b[3]
+	FMOVQ 192(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea80 // sdot v0.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea82 // sdot v2.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea84 // sdot v4.4s, v20.16b, v17.4b[3]
+	FMOVQ 272(R0), F18
+	FMOVQ 16(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee263 // sdot v3.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e265 // sdot v5.4s, v19.16b, v16.4b[0]
+	FMOVQ 16(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de281 // sdot v1.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe283 // sdot v3.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
+	FMOVQ 80(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee263 // sdot v3.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e265 // sdot v5.4s, v19.16b, v16.4b[1]
+	FMOVQ 80(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade281 // sdot v1.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe283 // sdot v3.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
+	FMOVQ 144(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea63 // sdot v3.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea65 // sdot v5.4s, v19.16b, v16.4b[2]
+	FMOVQ 144(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea81 // sdot v1.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea83 // sdot v3.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
+	FMOVQ 208(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea63 // sdot v3.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea65 // sdot v5.4s, v19.16b, v16.4b[3]
+	FMOVQ 208(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea81 // sdot v1.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea83 // sdot v3.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
+	FMOVQ 0(R2), F12
+	FMOVD 16(R2), F13
+	FMOVD 320(R0), F16
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a60e // uxtl v14.4s, v16.4h
+	WORD $0x6f10a60f // uxtl2 v15.4s, v16.8h
+	WORD $0x6e21d9ce // ucvtf v14.4s, v14.4s
+	FMOVD 0(R8), F16
+	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e21d9ef // ucvtf v15.4s, v15.4s
+	FMOVD 8(R8), F16
+	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
-	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
-	WORD $0x4f98100c // fmla v12.4s, v0.4s, v24.s[0]
+	WORD $0x6e2edc00 // fmul v0.4s, v0.4s, v14.4s
+	WORD $0x4f8c1006 // fmla v6.4s, v0.4s, v12.s[0]
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
-	WORD $0x6e3bdc21 // fmul v1.4s, v1.4s, v27.4s
-	WORD $0x4f98102d // fmla v13.4s, v1.4s, v24.s[0]
-	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
-	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
-	WORD $0x4fb81090 // fmla v16.4s, v4.4s, v24.s[1]
-	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
-	WORD $0x6e3bdca5 // fmul v5.4s, v5.4s, v27.4s
-	WORD $0x4fb810b1 // fmla v17.4s, v5.4s, v24.s[1]
-	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
-	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
-	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
-	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
-	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
-	WORD $0x4f981935 // fmla v21.4s, v9.4s, v24.s[2]
-	FMOVD 336(R0), F28
-	WORD $0x2f08a79c // uxtl v28.8h, v28.8b
-	WORD $0x2f10a79a // uxtl v26.4s, v28.4h
-	WORD $0x6f10a79b // uxtl2 v27.4s, v28.8h
-	WORD $0x6e21db5a // ucvtf v26.4s, v26.4s
-	FMOVD 32(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
-	WORD $0x6e21db7b // ucvtf v27.4s, v27.4s
-	FMOVD 40(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
-	WORD $0x4fb85b4c // fmls v12.4s, v26.4s, v24.s[3]
-	WORD $0x4fb85b6d // fmls v13.4s, v27.4s, v24.s[3]
-	WORD $0x4f995350 // fmls v16.4s, v26.4s, v25.s[0]
-	WORD $0x4f995371 // fmls v17.4s, v27.4s, v25.s[0]
-	WORD $0x4fb95354 // fmls v20.4s, v26.4s, v25.s[1]
-	WORD $0x4fb95375 // fmls v21.4s, v27.4s, v25.s[1]
-	FMOVD 328(R0), F28
-	WORD $0x2f08a79c // uxtl v28.8h, v28.8b
-	WORD $0x2f10a79a // uxtl v26.4s, v28.4h
-	WORD $0x6f10a79b // uxtl2 v27.4s, v28.8h
-	WORD $0x6e21db5a // ucvtf v26.4s, v26.4s
-	FMOVD 16(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
-	WORD $0x6e21db7b // ucvtf v27.4s, v27.4s
-	FMOVD 24(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	WORD $0x6e2fdc21 // fmul v1.4s, v1.4s, v15.4s
+	WORD $0x4f8c1027 // fmla v7.4s, v1.4s, v12.s[0]
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
-	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
-	WORD $0x4f98104e // fmla v14.4s, v2.4s, v24.s[0]
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4fac1048 // fmla v8.4s, v2.4s, v12.s[1]
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
-	WORD $0x6e3bdc63 // fmul v3.4s, v3.4s, v27.4s
-	WORD $0x4f98106f // fmla v15.4s, v3.4s, v24.s[0]
-	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
-	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
-	WORD $0x4fb810d2 // fmla v18.4s, v6.4s, v24.s[1]
-	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
-	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
-	WORD $0x4fb810f3 // fmla v19.4s, v7.4s, v24.s[1]
-	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
-	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
-	WORD $0x4f981956 // fmla v22.4s, v10.4s, v24.s[2]
-	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
-	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
-	WORD $0x4f981977 // fmla v23.4s, v11.4s, v24.s[2]
-	FMOVD 344(R0), F28
-	WORD $0x2f08a79c // uxtl v28.8h, v28.8b
-	WORD $0x2f10a79a // uxtl v26.4s, v28.4h
-	WORD $0x6f10a79b // uxtl2 v27.4s, v28.8h
-	WORD $0x6e21db5a // ucvtf v26.4s, v26.4s
-	FMOVD 48(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
-	WORD $0x6e21db7b // ucvtf v27.4s, v27.4s
-	FMOVD 56(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
-	WORD $0x4fb85b4e // fmls v14.4s, v26.4s, v24.s[3]
-	WORD $0x4fb85b6f // fmls v15.4s, v27.4s, v24.s[3]
-	WORD $0x4f995352 // fmls v18.4s, v26.4s, v25.s[0]
-	WORD $0x4f995373 // fmls v19.4s, v27.4s, v25.s[0]
-	WORD $0x4fb95356 // fmls v22.4s, v26.4s, v25.s[1]
-	WORD $0x4fb95377 // fmls v23.4s, v27.4s, v25.s[1]
+	WORD $0x6e2fdc63 // fmul v3.4s, v3.4s, v15.4s
+	WORD $0x4fac1069 // fmla v9.4s, v3.4s, v12.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2edc84 // fmul v4.4s, v4.4s, v14.4s
+	WORD $0x4f8c188a // fmla v10.4s, v4.4s, v12.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e2fdca5 // fmul v5.4s, v5.4s, v15.4s
+	WORD $0x4f8c18ab // fmla v11.4s, v5.4s, v12.s[2]
+	FMOVD 336(R0), F16
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a60e // uxtl v14.4s, v16.4h
+	WORD $0x6f10a60f // uxtl2 v15.4s, v16.8h
+	WORD $0x6e21d9ce // ucvtf v14.4s, v14.4s
+	FMOVD 32(R8), F16
+	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e21d9ef // ucvtf v15.4s, v15.4s
+	FMOVD 40(R8), F16
+	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x4fac59c6 // fmls v6.4s, v14.4s, v12.s[3]
+	WORD $0x4fac59e7 // fmls v7.4s, v15.4s, v12.s[3]
+	WORD $0x4f8d51c8 // fmls v8.4s, v14.4s, v13.s[0]
+	WORD $0x4f8d51e9 // fmls v9.4s, v15.4s, v13.s[0]
+	WORD $0x4fad51ca // fmls v10.4s, v14.4s, v13.s[1]
+	WORD $0x4fad51eb // fmls v11.4s, v15.4s, v13.s[1]
 	ADD $352, R0
 	ADD $96, R1
 	ADD $24, R2
@@ -24544,20 +23800,208 @@ sub0:
 	BNE sub0
 	SUBS $1, R6
 	BNE block0
-	FMOVQ F12, 0(R4)
-	FMOVQ F13, 16(R4)
-	FMOVQ F14, 32(R4)
-	FMOVQ F15, 48(R4)
+	FMOVQ F6, 0(R4)
+	FMOVQ F7, 16(R4)
 	ADD R5, R4
-	FMOVQ F16, 0(R4)
-	FMOVQ F17, 16(R4)
-	FMOVQ F18, 32(R4)
-	FMOVQ F19, 48(R4)
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
 	ADD R5, R4
-	FMOVQ F20, 0(R4)
-	FMOVQ F21, 16(R4)
-	FMOVQ F22, 32(R4)
-	FMOVQ F23, 48(R4)
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e63e // movi v30.16b, #0x11
+block2:
+	MOVD R0, R8
+	ADD $64, R0
+	MOVD $8, R7
+sub2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 16(R1), F13
+	FMOVQ 32(R1), F14
+	FMOVQ 48(R1), F15
+	FMOVQ 64(R1), F16
+	FMOVQ 80(R1), F17
+	FMOVQ 288(R0), F18
+	FMOVQ 32(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce260 // sdot v0.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee262 // sdot v2.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e264 // sdot v4.4s, v19.16b, v16.4b[0]
+	FMOVQ 32(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de280 // sdot v0.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe282 // sdot v2.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e284 // sdot v4.4s, v20.16b, v17.4b[0]
+	FMOVQ 96(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face260 // sdot v0.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee262 // sdot v2.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e264 // sdot v4.4s, v19.16b, v16.4b[1]
+	FMOVQ 96(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade280 // sdot v0.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe282 // sdot v2.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e284 // sdot v4.4s, v20.16b, v17.4b[1]
+	FMOVQ 160(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea60 // sdot v0.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea62 // sdot v2.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea64 // sdot v4.4s, v19.16b, v16.4b[2]
+	FMOVQ 160(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea80 // sdot v0.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea82 // sdot v2.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea84 // sdot v4.4s, v20.16b, v17.4b[2]
+	FMOVQ 224(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea60 // sdot v0.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea62 // sdot v2.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea64 // sdot v4.4s, v19.16b, v16.4b[3]
+	FMOVQ 224(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea80 // sdot v0.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea82 // sdot v2.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea84 // sdot v4.4s, v20.16b, v17.4b[3]
+	FMOVQ 304(R0), F18
+	FMOVQ 48(R0), F19
+	WORD $0x4e3e1e54 // and v20.16b, v18.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8ce261 // sdot v1.4s, v19.16b, v12.4b[0]
+	WORD $0x4f8ee263 // sdot v3.4s, v19.16b, v14.4b[0]
+	WORD $0x4f90e265 // sdot v5.4s, v19.16b, v16.4b[0]
+	FMOVQ 48(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8de281 // sdot v1.4s, v20.16b, v13.4b[0]
+	WORD $0x4f8fe283 // sdot v3.4s, v20.16b, v15.4b[0]
+	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
+	FMOVQ 112(R0), F19
+	WORD $0x6f0f0654 // ushr v20.16b, v18.16b, #1
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4face261 // sdot v1.4s, v19.16b, v12.4b[1]
+	WORD $0x4faee263 // sdot v3.4s, v19.16b, v14.4b[1]
+	WORD $0x4fb0e265 // sdot v5.4s, v19.16b, v16.4b[1]
+	FMOVQ 112(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fade281 // sdot v1.4s, v20.16b, v13.4b[1]
+	WORD $0x4fafe283 // sdot v3.4s, v20.16b, v15.4b[1]
+	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
+	FMOVQ 176(R0), F19
+	WORD $0x6f0e0654 // ushr v20.16b, v18.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4f8cea61 // sdot v1.4s, v19.16b, v12.4b[2]
+	WORD $0x4f8eea63 // sdot v3.4s, v19.16b, v14.4b[2]
+	WORD $0x4f90ea65 // sdot v5.4s, v19.16b, v16.4b[2]
+	FMOVQ 176(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4f8dea81 // sdot v1.4s, v20.16b, v13.4b[2]
+	WORD $0x4f8fea83 // sdot v3.4s, v20.16b, v15.4b[2]
+	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
+	FMOVQ 240(R0), F19
+	WORD $0x6f0d0654 // ushr v20.16b, v18.16b, #3
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	WORD $0x6f0c5693 // sli v19.16b, v20.16b, #4
+	WORD $0x4facea61 // sdot v1.4s, v19.16b, v12.4b[3]
+	WORD $0x4faeea63 // sdot v3.4s, v19.16b, v14.4b[3]
+	WORD $0x4fb0ea65 // sdot v5.4s, v19.16b, v16.4b[3]
+	FMOVQ 240(R0), F19
+	WORD $0x6f0c4674 // sri v20.16b, v19.16b, #4
+	WORD $0x4fadea81 // sdot v1.4s, v20.16b, v13.4b[3]
+	WORD $0x4fafea83 // sdot v3.4s, v20.16b, v15.4b[3]
+	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
+	FMOVQ 0(R2), F12
+	FMOVD 16(R2), F13
+	FMOVD 328(R0), F16
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a60e // uxtl v14.4s, v16.4h
+	WORD $0x6f10a60f // uxtl2 v15.4s, v16.8h
+	WORD $0x6e21d9ce // ucvtf v14.4s, v14.4s
+	FMOVD 16(R8), F16
+	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e21d9ef // ucvtf v15.4s, v15.4s
+	FMOVD 24(R8), F16
+	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e2edc00 // fmul v0.4s, v0.4s, v14.4s
+	WORD $0x4f8c1006 // fmla v6.4s, v0.4s, v12.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e2fdc21 // fmul v1.4s, v1.4s, v15.4s
+	WORD $0x4f8c1027 // fmla v7.4s, v1.4s, v12.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4fac1048 // fmla v8.4s, v2.4s, v12.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e2fdc63 // fmul v3.4s, v3.4s, v15.4s
+	WORD $0x4fac1069 // fmla v9.4s, v3.4s, v12.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2edc84 // fmul v4.4s, v4.4s, v14.4s
+	WORD $0x4f8c188a // fmla v10.4s, v4.4s, v12.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e2fdca5 // fmul v5.4s, v5.4s, v15.4s
+	WORD $0x4f8c18ab // fmla v11.4s, v5.4s, v12.s[2]
+	FMOVD 344(R0), F16
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a60e // uxtl v14.4s, v16.4h
+	WORD $0x6f10a60f // uxtl2 v15.4s, v16.8h
+	WORD $0x6e21d9ce // ucvtf v14.4s, v14.4s
+	FMOVD 48(R8), F16
+	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e21d9ef // ucvtf v15.4s, v15.4s
+	FMOVD 56(R8), F16
+	WORD $0x0e217a10 // fcvtl v16.4s, v16.4h
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x4fac59c6 // fmls v6.4s, v14.4s, v12.s[3]
+	WORD $0x4fac59e7 // fmls v7.4s, v15.4s, v12.s[3]
+	WORD $0x4f8d51c8 // fmls v8.4s, v14.4s, v13.s[0]
+	WORD $0x4f8d51e9 // fmls v9.4s, v15.4s, v13.s[0]
+	WORD $0x4fad51ca // fmls v10.4s, v14.4s, v13.s[1]
+	WORD $0x4fad51eb // fmls v11.4s, v15.4s, v13.s[1]
+	ADD $352, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	ADD R5, R4
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	ADD R5, R4
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
 	RET
 
 // func mulQ5Kx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
@@ -24583,17 +24027,9 @@ TEXT ·mulQ5Kx4NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block0:
 	MOVD R0, R8
-	FMOVD 0(R8), F29
-	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
-	FMOVD 8(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	FMOVD 32(R8), F27
-	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
-	FMOVD 40(R8), F26
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
 	ADD $64, R0
 	MOVD $8, R7
 sub0:
@@ -24606,155 +24042,125 @@ sub0:
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
 	FMOVQ 0(R1), F16
-	FMOVQ 32(R1), F17
-	FMOVQ 64(R1), F18
-	FMOVQ 96(R1), F19
-	FMOVQ 0(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 256(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 16(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 272(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 64(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 256(R0), F25
-	WORD $0x4f0b5739 // shl v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 80(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0b56b5 // shl v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
-	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
-	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
-	FMOVQ 128(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 256(R0), F23
-	WORD $0x4f0a56f7 // shl v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
-	WORD $0x4f92eac4 // sdot v4.4s, v22.16b, v18.4b[2]
-	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
-	FMOVQ 144(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 272(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb03 // sdot v3.4s, v24.16b, v17.4b[2]
-	WORD $0x4f92eb05 // sdot v5.4s, v24.16b, v18.4b[2]
-	WORD $0x4f93eb07 // sdot v7.4s, v24.16b, v19.4b[2]
-	FMOVQ 192(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 256(R0), F21
-	WORD $0x4f0956b5 // shl v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
-	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
-	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
-	FMOVQ 208(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 272(R0), F23
-	WORD $0x4f0956f7 // shl v23.16b, v23.16b, #1
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac1 // sdot v1.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac5 // sdot v5.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac7 // sdot v7.4s, v22.16b, v19.4b[3]
-	FMOVQ 16(R1), F16
-	FMOVQ 48(R1), F17
-	FMOVQ 80(R1), F18
-	FMOVQ 112(R1), F19
-	FMOVQ 0(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 256(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 16(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 272(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 64(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 256(R0), F25
-	WORD $0x6f0f0739 // ushr v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 80(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 272(R0), F21
-	WORD $0x6f0f06b5 // ushr v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
-	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
-	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
-	FMOVQ 128(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 256(R0), F23
-	WORD $0x6f0e06f7 // ushr v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
-	WORD $0x4f92eac4 // sdot v4.4s, v22.16b, v18.4b[2]
-	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
-	FMOVQ 144(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 272(R0), F25
-	WORD $0x6f0e0739 // ushr v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb03 // sdot v3.4s, v24.16b, v17.4b[2]
-	WORD $0x4f92eb05 // sdot v5.4s, v24.16b, v18.4b[2]
-	WORD $0x4f93eb07 // sdot v7.4s, v24.16b, v19.4b[2]
-	FMOVQ 192(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 256(R0), F21
-	WORD $0x6f0d06b5 // ushr v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
-	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
-	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
-	FMOVQ 208(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 272(R0), F23
-	WORD $0x6f0d06f7 // ushr v23.16b, v23.16b, #3
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac1 // sdot v1.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac5 // sdot v5.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac7 // sdot v7.4s, v22.16b, v19.4b[3]
+	FMOVQ 16(R1), F17
+	FMOVQ 32(R1), F18
+	FMOVQ 48(R1), F19
+	FMOVQ 64(R1), F20
+	FMOVQ 80(R1), F21
+	FMOVQ 96(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 256(R0), F24
+	FMOVQ 0(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e320 // sdot v0.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e322 // sdot v2.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e324 // sdot v4.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e326 // sdot v6.4s, v25.16b, v22.4b[0]
+	FMOVQ 0(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e342 // sdot v2.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e344 // sdot v4.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e346 // sdot v6.4s, v26.16b, v23.4b[0]
+	FMOVQ 64(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e320 // sdot v0.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e322 // sdot v2.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e324 // sdot v4.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e326 // sdot v6.4s, v25.16b, v22.4b[1]
+	FMOVQ 64(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e342 // sdot v2.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e344 // sdot v4.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e346 // sdot v6.4s, v26.16b, v23.4b[1]
+	FMOVQ 128(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb20 // sdot v0.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb22 // sdot v2.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb24 // sdot v4.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb26 // sdot v6.4s, v25.16b, v22.4b[2]
+	FMOVQ 128(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb42 // sdot v2.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb44 // sdot v4.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb46 // sdot v6.4s, v26.16b, v23.4b[2]
+	FMOVQ 192(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb20 // sdot v0.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb22 // sdot v2.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb24 // sdot v4.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb26 // sdot v6.4s, v25.16b, v22.4b[3]
+	FMOVQ 192(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb42 // sdot v2.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb44 // sdot v4.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	FMOVQ 272(R0), F24
+	FMOVQ 16(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e323 // sdot v3.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e325 // sdot v5.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e327 // sdot v7.4s, v25.16b, v22.4b[0]
+	FMOVQ 16(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e341 // sdot v1.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e343 // sdot v3.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e345 // sdot v5.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	FMOVQ 80(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e323 // sdot v3.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e325 // sdot v5.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e327 // sdot v7.4s, v25.16b, v22.4b[1]
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e341 // sdot v1.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e343 // sdot v3.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e345 // sdot v5.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb23 // sdot v3.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb25 // sdot v5.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb27 // sdot v7.4s, v25.16b, v22.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb41 // sdot v1.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb43 // sdot v3.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb45 // sdot v5.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb47 // sdot v7.4s, v26.16b, v23.4b[2]
+	FMOVQ 208(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb23 // sdot v3.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb25 // sdot v5.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb27 // sdot v7.4s, v25.16b, v22.4b[3]
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb41 // sdot v1.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb43 // sdot v3.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb45 // sdot v5.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb47 // sdot v7.4s, v26.16b, v23.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVQ 16(R2), F17
 	FMOVD 320(R0), F20
@@ -24762,9 +24168,13 @@ sub0:
 	WORD $0x2f10a692 // uxtl v18.4s, v20.4h
 	WORD $0x6f10a693 // uxtl2 v19.4s, v20.8h
 	WORD $0x6e21da52 // ucvtf v18.4s, v18.4s
-	WORD $0x6e3dde52 // fmul v18.4s, v18.4s, v29.4s
+	FMOVD 0(R8), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x6e34de52 // fmul v18.4s, v18.4s, v20.4s
 	WORD $0x6e21da73 // ucvtf v19.4s, v19.4s
-	WORD $0x6e3cde73 // fmul v19.4s, v19.4s, v28.4s
+	FMOVD 8(R8), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
 	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
@@ -24794,9 +24204,13 @@ sub0:
 	WORD $0x2f10a692 // uxtl v18.4s, v20.4h
 	WORD $0x6f10a693 // uxtl2 v19.4s, v20.8h
 	WORD $0x6e21da52 // ucvtf v18.4s, v18.4s
-	WORD $0x6e3bde52 // fmul v18.4s, v18.4s, v27.4s
+	FMOVD 32(R8), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x6e34de52 // fmul v18.4s, v18.4s, v20.4s
 	WORD $0x6e21da73 // ucvtf v19.4s, v19.4s
-	WORD $0x6e3ade73 // fmul v19.4s, v19.4s, v26.4s
+	FMOVD 40(R8), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
 	WORD $0x4f915248 // fmls v8.4s, v18.4s, v17.s[0]
 	WORD $0x4f915269 // fmls v9.4s, v19.4s, v17.s[0]
 	WORD $0x4fb1524a // fmls v10.4s, v18.4s, v17.s[1]
@@ -24841,17 +24255,9 @@ sub0:
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
 	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e63e // movi v30.16b, #0x11
 block2:
 	MOVD R0, R8
-	FMOVD 16(R8), F29
-	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
-	FMOVD 24(R8), F28
-	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
-	FMOVD 48(R8), F27
-	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
-	FMOVD 56(R8), F26
-	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
 	ADD $64, R0
 	MOVD $8, R7
 sub2:
@@ -24864,155 +24270,125 @@ sub2:
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
 	FMOVQ 0(R1), F16
-	FMOVQ 32(R1), F17
-	FMOVQ 64(R1), F18
-	FMOVQ 96(R1), F19
-	FMOVQ 32(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 288(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 48(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 304(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 96(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 288(R0), F25
-	WORD $0x4f0b5739 // shl v25.16b, v25.16b, #3
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0b56b5 // shl v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
-	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
-	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
-	FMOVQ 160(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 288(R0), F23
-	WORD $0x4f0a56f7 // shl v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
-	WORD $0x4f92eac4 // sdot v4.4s, v22.16b, v18.4b[2]
-	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
-	FMOVQ 176(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 304(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb03 // sdot v3.4s, v24.16b, v17.4b[2]
-	WORD $0x4f92eb05 // sdot v5.4s, v24.16b, v18.4b[2]
-	WORD $0x4f93eb07 // sdot v7.4s, v24.16b, v19.4b[2]
-	FMOVQ 224(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 288(R0), F21
-	WORD $0x4f0956b5 // shl v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
-	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
-	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
-	FMOVQ 240(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 304(R0), F23
-	WORD $0x4f0956f7 // shl v23.16b, v23.16b, #1
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac1 // sdot v1.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac5 // sdot v5.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac7 // sdot v7.4s, v22.16b, v19.4b[3]
-	FMOVQ 16(R1), F16
-	FMOVQ 48(R1), F17
-	FMOVQ 80(R1), F18
-	FMOVQ 112(R1), F19
-	FMOVQ 32(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 288(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
-	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
-	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 48(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 304(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 96(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 288(R0), F25
-	WORD $0x6f0f0739 // ushr v25.16b, v25.16b, #1
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 304(R0), F21
-	WORD $0x6f0f06b5 // ushr v21.16b, v21.16b, #1
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
-	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
-	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
-	FMOVQ 160(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 288(R0), F23
-	WORD $0x6f0e06f7 // ushr v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
-	WORD $0x4f92eac4 // sdot v4.4s, v22.16b, v18.4b[2]
-	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
-	FMOVQ 176(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 304(R0), F25
-	WORD $0x6f0e0739 // ushr v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb03 // sdot v3.4s, v24.16b, v17.4b[2]
-	WORD $0x4f92eb05 // sdot v5.4s, v24.16b, v18.4b[2]
-	WORD $0x4f93eb07 // sdot v7.4s, v24.16b, v19.4b[2]
-	FMOVQ 224(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 288(R0), F21
-	WORD $0x6f0d06b5 // ushr v21.16b, v21.16b, #3
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
-	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
-	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
-	FMOVQ 240(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 304(R0), F23
-	WORD $0x6f0d06f7 // ushr v23.16b, v23.16b, #3
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac1 // sdot v1.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac5 // sdot v5.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac7 // sdot v7.4s, v22.16b, v19.4b[3]
+	FMOVQ 16(R1), F17
+	FMOVQ 32(R1), F18
+	FMOVQ 48(R1), F19
+	FMOVQ 64(R1), F20
+	FMOVQ 80(R1), F21
+	FMOVQ 96(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 288(R0), F24
+	FMOVQ 32(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e320 // sdot v0.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e322 // sdot v2.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e324 // sdot v4.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e326 // sdot v6.4s, v25.16b, v22.4b[0]
+	FMOVQ 32(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e340 // sdot v0.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e342 // sdot v2.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e344 // sdot v4.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e346 // sdot v6.4s, v26.16b, v23.4b[0]
+	FMOVQ 96(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e320 // sdot v0.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e322 // sdot v2.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e324 // sdot v4.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e326 // sdot v6.4s, v25.16b, v22.4b[1]
+	FMOVQ 96(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e340 // sdot v0.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e342 // sdot v2.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e344 // sdot v4.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e346 // sdot v6.4s, v26.16b, v23.4b[1]
+	FMOVQ 160(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb20 // sdot v0.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb22 // sdot v2.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb24 // sdot v4.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb26 // sdot v6.4s, v25.16b, v22.4b[2]
+	FMOVQ 160(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb40 // sdot v0.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb42 // sdot v2.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb44 // sdot v4.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb46 // sdot v6.4s, v26.16b, v23.4b[2]
+	FMOVQ 224(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb20 // sdot v0.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb22 // sdot v2.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb24 // sdot v4.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb26 // sdot v6.4s, v25.16b, v22.4b[3]
+	FMOVQ 224(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb40 // sdot v0.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb42 // sdot v2.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb44 // sdot v4.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	FMOVQ 304(R0), F24
+	FMOVQ 48(R0), F25
+	WORD $0x4e3e1f1a // and v26.16b, v24.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90e321 // sdot v1.4s, v25.16b, v16.4b[0]
+	WORD $0x4f92e323 // sdot v3.4s, v25.16b, v18.4b[0]
+	WORD $0x4f94e325 // sdot v5.4s, v25.16b, v20.4b[0]
+	WORD $0x4f96e327 // sdot v7.4s, v25.16b, v22.4b[0]
+	FMOVQ 48(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91e341 // sdot v1.4s, v26.16b, v17.4b[0]
+	WORD $0x4f93e343 // sdot v3.4s, v26.16b, v19.4b[0]
+	WORD $0x4f95e345 // sdot v5.4s, v26.16b, v21.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0f071a // ushr v26.16b, v24.16b, #1
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0e321 // sdot v1.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb2e323 // sdot v3.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb4e325 // sdot v5.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb6e327 // sdot v7.4s, v25.16b, v22.4b[1]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1e341 // sdot v1.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb3e343 // sdot v3.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb5e345 // sdot v5.4s, v26.16b, v21.4b[1]
+	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f92eb23 // sdot v3.4s, v25.16b, v18.4b[2]
+	WORD $0x4f94eb25 // sdot v5.4s, v25.16b, v20.4b[2]
+	WORD $0x4f96eb27 // sdot v7.4s, v25.16b, v22.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f91eb41 // sdot v1.4s, v26.16b, v17.4b[2]
+	WORD $0x4f93eb43 // sdot v3.4s, v26.16b, v19.4b[2]
+	WORD $0x4f95eb45 // sdot v5.4s, v26.16b, v21.4b[2]
+	WORD $0x4f97eb47 // sdot v7.4s, v26.16b, v23.4b[2]
+	FMOVQ 240(R0), F25
+	WORD $0x6f0d071a // ushr v26.16b, v24.16b, #3
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4fb0eb21 // sdot v1.4s, v25.16b, v16.4b[3]
+	WORD $0x4fb2eb23 // sdot v3.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb4eb25 // sdot v5.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb6eb27 // sdot v7.4s, v25.16b, v22.4b[3]
+	FMOVQ 240(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4fb1eb41 // sdot v1.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb3eb43 // sdot v3.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb5eb45 // sdot v5.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb7eb47 // sdot v7.4s, v26.16b, v23.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVQ 16(R2), F17
 	FMOVD 328(R0), F20
@@ -25020,9 +24396,13 @@ sub2:
 	WORD $0x2f10a692 // uxtl v18.4s, v20.4h
 	WORD $0x6f10a693 // uxtl2 v19.4s, v20.8h
 	WORD $0x6e21da52 // ucvtf v18.4s, v18.4s
-	WORD $0x6e3dde52 // fmul v18.4s, v18.4s, v29.4s
+	FMOVD 16(R8), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x6e34de52 // fmul v18.4s, v18.4s, v20.4s
 	WORD $0x6e21da73 // ucvtf v19.4s, v19.4s
-	WORD $0x6e3cde73 // fmul v19.4s, v19.4s, v28.4s
+	FMOVD 24(R8), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
 	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
@@ -25052,9 +24432,13 @@ sub2:
 	WORD $0x2f10a692 // uxtl v18.4s, v20.4h
 	WORD $0x6f10a693 // uxtl2 v19.4s, v20.8h
 	WORD $0x6e21da52 // ucvtf v18.4s, v18.4s
-	WORD $0x6e3bde52 // fmul v18.4s, v18.4s, v27.4s
+	FMOVD 48(R8), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x6e34de52 // fmul v18.4s, v18.4s, v20.4s
 	WORD $0x6e21da73 // ucvtf v19.4s, v19.4s
-	WORD $0x6e3ade73 // fmul v19.4s, v19.4s, v26.4s
+	FMOVD 56(R8), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
 	WORD $0x4f915248 // fmls v8.4s, v18.4s, v17.s[0]
 	WORD $0x4f915269 // fmls v9.4s, v19.4s, v17.s[0]
 	WORD $0x4fb1524a // fmls v10.4s, v18.4s, v17.s[1]
@@ -28314,8 +27698,8 @@ TEXT ·mulQ6Kx1NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e405 // movi v5.16b, #0x0
 	WORD $0x4f00e406 // movi v6.16b, #0x0
 	WORD $0x4f00e407 // movi v7.16b, #0x0
-	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f01e61e // movi v30.16b, #0x30
+	WORD $0x4f07e61f // movi v31.16b, #0xf0
+	WORD $0x4f01e67e // movi v30.16b, #0x33
 block0:
 	MOVD R0, R8
 	FMOVD 0(R8), F29
@@ -28335,98 +27719,70 @@ sub0:
 	WORD $0x4f255502 // shl v2.4s, v8.4s, #5
 	WORD $0x4f255503 // shl v3.4s, v8.4s, #5
 	FMOVQ 0(R1), F8
+	FMOVQ 256(R0), F11
+	WORD $0x4e3e1d6a // and v10.16b, v11.16b, v30.16b
+	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
+	WORD $0x4e3e1d6b // and v11.16b, v11.16b, v30.16b
 	FMOVQ 0(R0), F9
-	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
-	FMOVQ 256(R0), F10
-	WORD $0x4f0c554a // shl v10.16b, v10.16b, #4
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
+	WORD $0x6f0c5549 // sli v9.16b, v10.16b, #4
 	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
-	FMOVQ 16(R0), F11
-	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
-	FMOVQ 272(R0), F12
-	WORD $0x4f0c558c // shl v12.16b, v12.16b, #4
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
-	WORD $0x4f88e161 // sdot v1.4s, v11.16b, v8.4b[0]
-	FMOVQ 32(R0), F13
-	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
-	FMOVQ 288(R0), F14
-	WORD $0x4f0c55ce // shl v14.16b, v14.16b, #4
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4f88e1a2 // sdot v2.4s, v13.16b, v8.4b[0]
-	FMOVQ 48(R0), F15
-	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
-	FMOVQ 304(R0), F16
-	WORD $0x4f0c5610 // shl v16.16b, v16.16b, #4
-	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
-	WORD $0x4f88e1e3 // sdot v3.4s, v15.16b, v8.4b[0]
-	FMOVQ 64(R0), F17
-	WORD $0x4e3f1e31 // and v17.16b, v17.16b, v31.16b
-	FMOVQ 256(R0), F18
-	WORD $0x4f0a5652 // shl v18.16b, v18.16b, #2
-	WORD $0x6ebe1e51 // bit v17.16b, v18.16b, v30.16b
-	WORD $0x4fa8e220 // sdot v0.4s, v17.16b, v8.4b[1]
-	FMOVQ 80(R0), F19
-	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
-	FMOVQ 272(R0), F20
-	WORD $0x4f0a5694 // shl v20.16b, v20.16b, #2
-	WORD $0x6ebe1e93 // bit v19.16b, v20.16b, v30.16b
-	WORD $0x4fa8e261 // sdot v1.4s, v19.16b, v8.4b[1]
-	FMOVQ 96(R0), F21
-	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
-	FMOVQ 288(R0), F9
-	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
-	WORD $0x6ebe1d35 // bit v21.16b, v9.16b, v30.16b
-	WORD $0x4fa8e2a2 // sdot v2.4s, v21.16b, v8.4b[1]
-	FMOVQ 112(R0), F10
-	WORD $0x4e3f1d4a // and v10.16b, v10.16b, v31.16b
-	FMOVQ 304(R0), F11
-	WORD $0x4f0a556b // shl v11.16b, v11.16b, #2
-	WORD $0x6ebe1d6a // bit v10.16b, v11.16b, v30.16b
-	WORD $0x4fa8e143 // sdot v3.4s, v10.16b, v8.4b[1]
-	FMOVQ 128(R0), F12
-	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
-	FMOVQ 256(R0), F13
-	WORD $0x6ebe1dac // bit v12.16b, v13.16b, v30.16b
-	WORD $0x4f88e980 // sdot v0.4s, v12.16b, v8.4b[2]
-	FMOVQ 144(R0), F14
-	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
-	FMOVQ 272(R0), F15
-	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
-	WORD $0x4f88e9c1 // sdot v1.4s, v14.16b, v8.4b[2]
-	FMOVQ 160(R0), F16
-	WORD $0x4e3f1e10 // and v16.16b, v16.16b, v31.16b
-	FMOVQ 288(R0), F17
-	WORD $0x6ebe1e30 // bit v16.16b, v17.16b, v30.16b
-	WORD $0x4f88ea02 // sdot v2.4s, v16.16b, v8.4b[2]
-	FMOVQ 176(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 304(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f88ea43 // sdot v3.4s, v18.16b, v8.4b[2]
-	FMOVQ 192(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 256(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fa8ea80 // sdot v0.4s, v20.16b, v8.4b[3]
+	FMOVQ 64(R0), F9
+	WORD $0x6f0c5569 // sli v9.16b, v11.16b, #4
+	WORD $0x4fa8e120 // sdot v0.4s, v9.16b, v8.4b[1]
+	FMOVQ 128(R0), F9
+	WORD $0x6ebf1d49 // bit v9.16b, v10.16b, v31.16b
+	WORD $0x4f88e920 // sdot v0.4s, v9.16b, v8.4b[2]
+	FMOVQ 192(R0), F9
+	WORD $0x6ebf1d69 // bit v9.16b, v11.16b, v31.16b
+	WORD $0x4fa8e920 // sdot v0.4s, v9.16b, v8.4b[3]
+	FMOVQ 272(R0), F11
+	WORD $0x4e3e1d6a // and v10.16b, v11.16b, v30.16b
+	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
+	WORD $0x4e3e1d6b // and v11.16b, v11.16b, v30.16b
+	FMOVQ 16(R0), F9
+	WORD $0x6f0c5549 // sli v9.16b, v10.16b, #4
+	WORD $0x4f88e121 // sdot v1.4s, v9.16b, v8.4b[0]
+	FMOVQ 80(R0), F9
+	WORD $0x6f0c5569 // sli v9.16b, v11.16b, #4
+	WORD $0x4fa8e121 // sdot v1.4s, v9.16b, v8.4b[1]
+	FMOVQ 144(R0), F9
+	WORD $0x6ebf1d49 // bit v9.16b, v10.16b, v31.16b
+	WORD $0x4f88e921 // sdot v1.4s, v9.16b, v8.4b[2]
 	FMOVQ 208(R0), F9
-	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
-	FMOVQ 272(R0), F10
-	WORD $0x6f0e054a // ushr v10.16b, v10.16b, #2
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
+	WORD $0x6ebf1d69 // bit v9.16b, v11.16b, v31.16b
 	WORD $0x4fa8e921 // sdot v1.4s, v9.16b, v8.4b[3]
-	FMOVQ 224(R0), F11
-	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
-	FMOVQ 288(R0), F12
-	WORD $0x6f0e058c // ushr v12.16b, v12.16b, #2
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
-	WORD $0x4fa8e962 // sdot v2.4s, v11.16b, v8.4b[3]
-	FMOVQ 240(R0), F13
-	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
-	FMOVQ 304(R0), F14
-	WORD $0x6f0e05ce // ushr v14.16b, v14.16b, #2
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4fa8e9a3 // sdot v3.4s, v13.16b, v8.4b[3]
+	FMOVQ 288(R0), F11
+	WORD $0x4e3e1d6a // and v10.16b, v11.16b, v30.16b
+	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
+	WORD $0x4e3e1d6b // and v11.16b, v11.16b, v30.16b
+	FMOVQ 32(R0), F9
+	WORD $0x6f0c5549 // sli v9.16b, v10.16b, #4
+	WORD $0x4f88e122 // sdot v2.4s, v9.16b, v8.4b[0]
+	FMOVQ 96(R0), F9
+	WORD $0x6f0c5569 // sli v9.16b, v11.16b, #4
+	WORD $0x4fa8e122 // sdot v2.4s, v9.16b, v8.4b[1]
+	FMOVQ 160(R0), F9
+	WORD $0x6ebf1d49 // bit v9.16b, v10.16b, v31.16b
+	WORD $0x4f88e922 // sdot v2.4s, v9.16b, v8.4b[2]
+	FMOVQ 224(R0), F9
+	WORD $0x6ebf1d69 // bit v9.16b, v11.16b, v31.16b
+	WORD $0x4fa8e922 // sdot v2.4s, v9.16b, v8.4b[3]
+	FMOVQ 304(R0), F11
+	WORD $0x4e3e1d6a // and v10.16b, v11.16b, v30.16b
+	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
+	WORD $0x4e3e1d6b // and v11.16b, v11.16b, v30.16b
+	FMOVQ 48(R0), F9
+	WORD $0x6f0c5549 // sli v9.16b, v10.16b, #4
+	WORD $0x4f88e123 // sdot v3.4s, v9.16b, v8.4b[0]
+	FMOVQ 112(R0), F9
+	WORD $0x6f0c5569 // sli v9.16b, v11.16b, #4
+	WORD $0x4fa8e123 // sdot v3.4s, v9.16b, v8.4b[1]
+	FMOVQ 176(R0), F9
+	WORD $0x6ebf1d49 // bit v9.16b, v10.16b, v31.16b
+	WORD $0x4f88e923 // sdot v3.4s, v9.16b, v8.4b[2]
+	FMOVQ 240(R0), F9
+	WORD $0x6ebf1d69 // bit v9.16b, v11.16b, v31.16b
+	WORD $0x4fa8e923 // sdot v3.4s, v9.16b, v8.4b[3]
 	FMOVD 0(R2), F8
 	FMOVD 384(R0), F11
 	WORD $0x0f08a56b // sxtl v11.8h, v11.8b
@@ -28463,98 +27819,78 @@ sub0:
 	WORD $0x4f255502 // shl v2.4s, v8.4s, #5
 	WORD $0x4f255503 // shl v3.4s, v8.4s, #5
 	FMOVQ 16(R1), F8
+	FMOVQ 320(R0), F11
+	WORD $0x4e3e1d6a // and v10.16b, v11.16b, v30.16b
+	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
+	WORD $0x4e3e1d6b // and v11.16b, v11.16b, v30.16b
 	FMOVQ 0(R0), F9
 	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
-	FMOVQ 320(R0), F10
-	WORD $0x4f0c554a // shl v10.16b, v10.16b, #4
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
+	WORD $0x6f0c5549 // sli v9.16b, v10.16b, #4
 	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
-	FMOVQ 16(R0), F11
-	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
-	FMOVQ 336(R0), F12
-	WORD $0x4f0c558c // shl v12.16b, v12.16b, #4
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
-	WORD $0x4f88e161 // sdot v1.4s, v11.16b, v8.4b[0]
-	FMOVQ 32(R0), F13
-	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
-	FMOVQ 352(R0), F14
-	WORD $0x4f0c55ce // shl v14.16b, v14.16b, #4
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4f88e1a2 // sdot v2.4s, v13.16b, v8.4b[0]
-	FMOVQ 48(R0), F15
-	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
-	FMOVQ 368(R0), F16
-	WORD $0x4f0c5610 // shl v16.16b, v16.16b, #4
-	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
-	WORD $0x4f88e1e3 // sdot v3.4s, v15.16b, v8.4b[0]
-	FMOVQ 64(R0), F17
-	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
-	FMOVQ 320(R0), F18
-	WORD $0x4f0a5652 // shl v18.16b, v18.16b, #2
-	WORD $0x6ebe1e51 // bit v17.16b, v18.16b, v30.16b
-	WORD $0x4fa8e220 // sdot v0.4s, v17.16b, v8.4b[1]
-	FMOVQ 80(R0), F19
-	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
-	FMOVQ 336(R0), F20
-	WORD $0x4f0a5694 // shl v20.16b, v20.16b, #2
-	WORD $0x6ebe1e93 // bit v19.16b, v20.16b, v30.16b
-	WORD $0x4fa8e261 // sdot v1.4s, v19.16b, v8.4b[1]
-	FMOVQ 96(R0), F21
-	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
-	FMOVQ 352(R0), F9
-	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
-	WORD $0x6ebe1d35 // bit v21.16b, v9.16b, v30.16b
-	WORD $0x4fa8e2a2 // sdot v2.4s, v21.16b, v8.4b[1]
-	FMOVQ 112(R0), F10
-	WORD $0x6f0c054a // ushr v10.16b, v10.16b, #4
-	FMOVQ 368(R0), F11
-	WORD $0x4f0a556b // shl v11.16b, v11.16b, #2
-	WORD $0x6ebe1d6a // bit v10.16b, v11.16b, v30.16b
-	WORD $0x4fa8e143 // sdot v3.4s, v10.16b, v8.4b[1]
-	FMOVQ 128(R0), F12
-	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
-	FMOVQ 320(R0), F13
-	WORD $0x6ebe1dac // bit v12.16b, v13.16b, v30.16b
-	WORD $0x4f88e980 // sdot v0.4s, v12.16b, v8.4b[2]
-	FMOVQ 144(R0), F14
-	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
-	FMOVQ 336(R0), F15
-	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
-	WORD $0x4f88e9c1 // sdot v1.4s, v14.16b, v8.4b[2]
-	FMOVQ 160(R0), F16
-	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
-	FMOVQ 352(R0), F17
-	WORD $0x6ebe1e30 // bit v16.16b, v17.16b, v30.16b
-	WORD $0x4f88ea02 // sdot v2.4s, v16.16b, v8.4b[2]
-	FMOVQ 176(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 368(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f88ea43 // sdot v3.4s, v18.16b, v8.4b[2]
-	FMOVQ 192(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 320(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fa8ea80 // sdot v0.4s, v20.16b, v8.4b[3]
-	FMOVQ 208(R0), F9
+	FMOVQ 64(R0), F9
 	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
-	FMOVQ 336(R0), F10
-	WORD $0x6f0e054a // ushr v10.16b, v10.16b, #2
-	WORD $0x6ebe1d49 // bit v9.16b, v10.16b, v30.16b
-	WORD $0x4fa8e921 // sdot v1.4s, v9.16b, v8.4b[3]
-	FMOVQ 224(R0), F11
-	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
-	FMOVQ 352(R0), F12
-	WORD $0x6f0e058c // ushr v12.16b, v12.16b, #2
-	WORD $0x6ebe1d8b // bit v11.16b, v12.16b, v30.16b
+	WORD $0x6f0c5569 // sli v9.16b, v11.16b, #4
+	WORD $0x4fa8e120 // sdot v0.4s, v9.16b, v8.4b[1]
+	FMOVQ 128(R0), F9
+	WORD $0x6f0c452a // sri v10.16b, v9.16b, #4
+	WORD $0x4f88e940 // sdot v0.4s, v10.16b, v8.4b[2]
+	FMOVQ 192(R0), F9
+	WORD $0x6f0c452b // sri v11.16b, v9.16b, #4
+	WORD $0x4fa8e960 // sdot v0.4s, v11.16b, v8.4b[3]
+	FMOVQ 336(R0), F11
+	WORD $0x4e3e1d6a // and v10.16b, v11.16b, v30.16b
+	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
+	WORD $0x4e3e1d6b // and v11.16b, v11.16b, v30.16b
+	FMOVQ 16(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x6f0c5549 // sli v9.16b, v10.16b, #4
+	WORD $0x4f88e121 // sdot v1.4s, v9.16b, v8.4b[0]
+	FMOVQ 80(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x6f0c5569 // sli v9.16b, v11.16b, #4
+	WORD $0x4fa8e121 // sdot v1.4s, v9.16b, v8.4b[1]
+	FMOVQ 144(R0), F9
+	WORD $0x6f0c452a // sri v10.16b, v9.16b, #4
+	WORD $0x4f88e941 // sdot v1.4s, v10.16b, v8.4b[2]
+	FMOVQ 208(R0), F9
+	WORD $0x6f0c452b // sri v11.16b, v9.16b, #4
+	WORD $0x4fa8e961 // sdot v1.4s, v11.16b, v8.4b[3]
+	FMOVQ 352(R0), F11
+	WORD $0x4e3e1d6a // and v10.16b, v11.16b, v30.16b
+	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
+	WORD $0x4e3e1d6b // and v11.16b, v11.16b, v30.16b
+	FMOVQ 32(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x6f0c5549 // sli v9.16b, v10.16b, #4
+	WORD $0x4f88e122 // sdot v2.4s, v9.16b, v8.4b[0]
+	FMOVQ 96(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x6f0c5569 // sli v9.16b, v11.16b, #4
+	WORD $0x4fa8e122 // sdot v2.4s, v9.16b, v8.4b[1]
+	FMOVQ 160(R0), F9
+	WORD $0x6f0c452a // sri v10.16b, v9.16b, #4
+	WORD $0x4f88e942 // sdot v2.4s, v10.16b, v8.4b[2]
+	FMOVQ 224(R0), F9
+	WORD $0x6f0c452b // sri v11.16b, v9.16b, #4
 	WORD $0x4fa8e962 // sdot v2.4s, v11.16b, v8.4b[3]
-	FMOVQ 240(R0), F13
-	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
-	FMOVQ 368(R0), F14
-	WORD $0x6f0e05ce // ushr v14.16b, v14.16b, #2
-	WORD $0x6ebe1dcd // bit v13.16b, v14.16b, v30.16b
-	WORD $0x4fa8e9a3 // sdot v3.4s, v13.16b, v8.4b[3]
+	FMOVQ 368(R0), F11
+	WORD $0x4e3e1d6a // and v10.16b, v11.16b, v30.16b
+	WORD $0x6f0e056b // ushr v11.16b, v11.16b, #2
+	WORD $0x4e3e1d6b // and v11.16b, v11.16b, v30.16b
+	FMOVQ 48(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x6f0c5549 // sli v9.16b, v10.16b, #4
+	WORD $0x4f88e123 // sdot v3.4s, v9.16b, v8.4b[0]
+	FMOVQ 112(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x6f0c5569 // sli v9.16b, v11.16b, #4
+	WORD $0x4fa8e123 // sdot v3.4s, v9.16b, v8.4b[1]
+	FMOVQ 176(R0), F9
+	WORD $0x6f0c452a // sri v10.16b, v9.16b, #4
+	WORD $0x4f88e943 // sdot v3.4s, v10.16b, v8.4b[2]
+	FMOVQ 240(R0), F9
+	WORD $0x6f0c452b // sri v11.16b, v9.16b, #4
+	WORD $0x4fa8e963 // sdot v3.4s, v11.16b, v8.4b[3]
 	FMOVD 0(R2), F8
 	FMOVD 400(R0), F11
 	WORD $0x0f08a56b // sxtl v11.8h, v11.8b
@@ -28615,8 +27951,8 @@ TEXT ·mulQ6Kx2NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e40d // movi v13.16b, #0x0
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
-	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f01e61e // movi v30.16b, #0x30
+	WORD $0x4f07e61f // movi v31.16b, #0xf0
+	WORD $0x4f01e67e // movi v30.16b, #0x33
 block0:
 	MOVD R0, R8
 	FMOVD 0(R8), F29
@@ -28643,114 +27979,86 @@ sub0:
 	WORD $0x4f255607 // shl v7.4s, v16.4s, #5
 	FMOVQ 0(R1), F16
 	FMOVQ 32(R1), F17
+	FMOVQ 256(R0), F20
+	WORD $0x4e3e1e93 // and v19.16b, v20.16b, v30.16b
+	WORD $0x6f0e0694 // ushr v20.16b, v20.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
 	FMOVQ 0(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f0c5673 // shl v19.16b, v19.16b, #4
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
+	WORD $0x6f0c5672 // sli v18.16b, v19.16b, #4
 	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
 	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
-	FMOVQ 16(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
-	FMOVQ 32(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x4f0c5673 // shl v19.16b, v19.16b, #4
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e242 // sdot v2.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e246 // sdot v6.4s, v18.16b, v17.4b[0]
-	FMOVQ 48(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e283 // sdot v3.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e287 // sdot v7.4s, v20.16b, v17.4b[0]
 	FMOVQ 64(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x4f0a5673 // shl v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
+	WORD $0x6f0c5692 // sli v18.16b, v20.16b, #4
 	WORD $0x4fb0e240 // sdot v0.4s, v18.16b, v16.4b[1]
 	WORD $0x4fb1e244 // sdot v4.4s, v18.16b, v17.4b[1]
-	FMOVQ 80(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
-	FMOVQ 96(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x4f0a5673 // shl v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e283 // sdot v3.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e287 // sdot v7.4s, v20.16b, v17.4b[1]
 	FMOVQ 128(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
+	WORD $0x6ebf1e72 // bit v18.16b, v19.16b, v31.16b
 	WORD $0x4f90ea40 // sdot v0.4s, v18.16b, v16.4b[2]
 	WORD $0x4f91ea44 // sdot v4.4s, v18.16b, v17.4b[2]
-	FMOVQ 144(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
-	FMOVQ 160(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90ea42 // sdot v2.4s, v18.16b, v16.4b[2]
-	WORD $0x4f91ea46 // sdot v6.4s, v18.16b, v17.4b[2]
-	FMOVQ 176(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea83 // sdot v3.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea87 // sdot v7.4s, v20.16b, v17.4b[2]
 	FMOVQ 192(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 256(R0), F19
-	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
+	WORD $0x6ebf1e92 // bit v18.16b, v20.16b, v31.16b
 	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
 	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
-	FMOVQ 208(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
+	FMOVQ 272(R0), F20
+	WORD $0x4e3e1e93 // and v19.16b, v20.16b, v30.16b
+	WORD $0x6f0e0694 // ushr v20.16b, v20.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	FMOVQ 16(R0), F18
+	WORD $0x6f0c5672 // sli v18.16b, v19.16b, #4
+	WORD $0x4f90e241 // sdot v1.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e245 // sdot v5.4s, v18.16b, v17.4b[0]
+	FMOVQ 80(R0), F18
+	WORD $0x6f0c5692 // sli v18.16b, v20.16b, #4
+	WORD $0x4fb0e241 // sdot v1.4s, v18.16b, v16.4b[1]
+	WORD $0x4fb1e245 // sdot v5.4s, v18.16b, v17.4b[1]
+	FMOVQ 144(R0), F18
+	WORD $0x6ebf1e72 // bit v18.16b, v19.16b, v31.16b
+	WORD $0x4f90ea41 // sdot v1.4s, v18.16b, v16.4b[2]
+	WORD $0x4f91ea45 // sdot v5.4s, v18.16b, v17.4b[2]
+	FMOVQ 208(R0), F18
+	WORD $0x6ebf1e92 // bit v18.16b, v20.16b, v31.16b
+	WORD $0x4fb0ea41 // sdot v1.4s, v18.16b, v16.4b[3]
+	WORD $0x4fb1ea45 // sdot v5.4s, v18.16b, v17.4b[3]
+	FMOVQ 288(R0), F20
+	WORD $0x4e3e1e93 // and v19.16b, v20.16b, v30.16b
+	WORD $0x6f0e0694 // ushr v20.16b, v20.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	FMOVQ 32(R0), F18
+	WORD $0x6f0c5672 // sli v18.16b, v19.16b, #4
+	WORD $0x4f90e242 // sdot v2.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e246 // sdot v6.4s, v18.16b, v17.4b[0]
+	FMOVQ 96(R0), F18
+	WORD $0x6f0c5692 // sli v18.16b, v20.16b, #4
+	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
+	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
+	FMOVQ 160(R0), F18
+	WORD $0x6ebf1e72 // bit v18.16b, v19.16b, v31.16b
+	WORD $0x4f90ea42 // sdot v2.4s, v18.16b, v16.4b[2]
+	WORD $0x4f91ea46 // sdot v6.4s, v18.16b, v17.4b[2]
 	FMOVQ 224(R0), F18
-	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
-	FMOVQ 288(R0), F19
-	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
+	WORD $0x6ebf1e92 // bit v18.16b, v20.16b, v31.16b
 	WORD $0x4fb0ea42 // sdot v2.4s, v18.16b, v16.4b[3]
 	WORD $0x4fb1ea46 // sdot v6.4s, v18.16b, v17.4b[3]
-	FMOVQ 240(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea83 // sdot v3.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea87 // sdot v7.4s, v20.16b, v17.4b[3]
+	FMOVQ 304(R0), F20
+	WORD $0x4e3e1e93 // and v19.16b, v20.16b, v30.16b
+	WORD $0x6f0e0694 // ushr v20.16b, v20.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	FMOVQ 48(R0), F18
+	WORD $0x6f0c5672 // sli v18.16b, v19.16b, #4
+	WORD $0x4f90e243 // sdot v3.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e247 // sdot v7.4s, v18.16b, v17.4b[0]
+	FMOVQ 112(R0), F18
+	WORD $0x6f0c5692 // sli v18.16b, v20.16b, #4
+	WORD $0x4fb0e243 // sdot v3.4s, v18.16b, v16.4b[1]
+	WORD $0x4fb1e247 // sdot v7.4s, v18.16b, v17.4b[1]
+	FMOVQ 176(R0), F18
+	WORD $0x6ebf1e72 // bit v18.16b, v19.16b, v31.16b
+	WORD $0x4f90ea43 // sdot v3.4s, v18.16b, v16.4b[2]
+	WORD $0x4f91ea47 // sdot v7.4s, v18.16b, v17.4b[2]
+	FMOVQ 240(R0), F18
+	WORD $0x6ebf1e92 // bit v18.16b, v20.16b, v31.16b
+	WORD $0x4fb0ea43 // sdot v3.4s, v18.16b, v16.4b[3]
+	WORD $0x4fb1ea47 // sdot v7.4s, v18.16b, v17.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVD 384(R0), F19
 	WORD $0x0f08a673 // sxtl v19.8h, v19.8b
@@ -28806,112 +28114,92 @@ sub0:
 	WORD $0x4f255607 // shl v7.4s, v16.4s, #5
 	FMOVQ 16(R1), F16
 	FMOVQ 48(R1), F17
+	FMOVQ 320(R0), F20
+	WORD $0x4e3e1e93 // and v19.16b, v20.16b, v30.16b
+	WORD $0x6f0e0694 // ushr v20.16b, v20.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
 	FMOVQ 0(R0), F18
 	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 320(R0), F19
-	WORD $0x4f0c5673 // shl v19.16b, v19.16b, #4
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
+	WORD $0x6f0c5672 // sli v18.16b, v19.16b, #4
 	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
 	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
-	FMOVQ 16(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 336(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e285 // sdot v5.4s, v20.16b, v17.4b[0]
-	FMOVQ 32(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 352(R0), F19
-	WORD $0x4f0c5673 // shl v19.16b, v19.16b, #4
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90e242 // sdot v2.4s, v18.16b, v16.4b[0]
-	WORD $0x4f91e246 // sdot v6.4s, v18.16b, v17.4b[0]
-	FMOVQ 48(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 368(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90e283 // sdot v3.4s, v20.16b, v16.4b[0]
-	WORD $0x4f91e287 // sdot v7.4s, v20.16b, v17.4b[0]
 	FMOVQ 64(R0), F18
 	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 320(R0), F19
-	WORD $0x4f0a5673 // shl v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
+	WORD $0x6f0c5692 // sli v18.16b, v20.16b, #4
 	WORD $0x4fb0e240 // sdot v0.4s, v18.16b, v16.4b[1]
 	WORD $0x4fb1e244 // sdot v4.4s, v18.16b, v17.4b[1]
-	FMOVQ 80(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 336(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e285 // sdot v5.4s, v20.16b, v17.4b[1]
-	FMOVQ 96(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 352(R0), F19
-	WORD $0x4f0a5673 // shl v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
-	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 368(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e283 // sdot v3.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e287 // sdot v7.4s, v20.16b, v17.4b[1]
 	FMOVQ 128(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 320(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90ea40 // sdot v0.4s, v18.16b, v16.4b[2]
-	WORD $0x4f91ea44 // sdot v4.4s, v18.16b, v17.4b[2]
-	FMOVQ 144(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 336(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea85 // sdot v5.4s, v20.16b, v17.4b[2]
-	FMOVQ 160(R0), F18
-	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 352(R0), F19
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4f90ea42 // sdot v2.4s, v18.16b, v16.4b[2]
-	WORD $0x4f91ea46 // sdot v6.4s, v18.16b, v17.4b[2]
-	FMOVQ 176(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 368(R0), F21
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4f90ea83 // sdot v3.4s, v20.16b, v16.4b[2]
-	WORD $0x4f91ea87 // sdot v7.4s, v20.16b, v17.4b[2]
+	WORD $0x6f0c4653 // sri v19.16b, v18.16b, #4
+	WORD $0x4f90ea60 // sdot v0.4s, v19.16b, v16.4b[2]
+	WORD $0x4f91ea64 // sdot v4.4s, v19.16b, v17.4b[2]
 	FMOVQ 192(R0), F18
+	WORD $0x6f0c4654 // sri v20.16b, v18.16b, #4
+	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea84 // sdot v4.4s, v20.16b, v17.4b[3]
+	FMOVQ 336(R0), F20
+	WORD $0x4e3e1e93 // and v19.16b, v20.16b, v30.16b
+	WORD $0x6f0e0694 // ushr v20.16b, v20.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	FMOVQ 16(R0), F18
 	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 320(R0), F19
-	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
-	FMOVQ 208(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 336(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6f0c5672 // sli v18.16b, v19.16b, #4
+	WORD $0x4f90e241 // sdot v1.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e245 // sdot v5.4s, v18.16b, v17.4b[0]
+	FMOVQ 80(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x6f0c5692 // sli v18.16b, v20.16b, #4
+	WORD $0x4fb0e241 // sdot v1.4s, v18.16b, v16.4b[1]
+	WORD $0x4fb1e245 // sdot v5.4s, v18.16b, v17.4b[1]
+	FMOVQ 144(R0), F18
+	WORD $0x6f0c4653 // sri v19.16b, v18.16b, #4
+	WORD $0x4f90ea61 // sdot v1.4s, v19.16b, v16.4b[2]
+	WORD $0x4f91ea65 // sdot v5.4s, v19.16b, v17.4b[2]
+	FMOVQ 208(R0), F18
+	WORD $0x6f0c4654 // sri v20.16b, v18.16b, #4
 	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
 	WORD $0x4fb1ea85 // sdot v5.4s, v20.16b, v17.4b[3]
-	FMOVQ 224(R0), F18
+	FMOVQ 352(R0), F20
+	WORD $0x4e3e1e93 // and v19.16b, v20.16b, v30.16b
+	WORD $0x6f0e0694 // ushr v20.16b, v20.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	FMOVQ 32(R0), F18
 	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
-	FMOVQ 352(R0), F19
-	WORD $0x6f0e0673 // ushr v19.16b, v19.16b, #2
-	WORD $0x6ebe1e72 // bit v18.16b, v19.16b, v30.16b
-	WORD $0x4fb0ea42 // sdot v2.4s, v18.16b, v16.4b[3]
-	WORD $0x4fb1ea46 // sdot v6.4s, v18.16b, v17.4b[3]
-	FMOVQ 240(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 368(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6f0c5672 // sli v18.16b, v19.16b, #4
+	WORD $0x4f90e242 // sdot v2.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e246 // sdot v6.4s, v18.16b, v17.4b[0]
+	FMOVQ 96(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x6f0c5692 // sli v18.16b, v20.16b, #4
+	WORD $0x4fb0e242 // sdot v2.4s, v18.16b, v16.4b[1]
+	WORD $0x4fb1e246 // sdot v6.4s, v18.16b, v17.4b[1]
+	FMOVQ 160(R0), F18
+	WORD $0x6f0c4653 // sri v19.16b, v18.16b, #4
+	WORD $0x4f90ea62 // sdot v2.4s, v19.16b, v16.4b[2]
+	WORD $0x4f91ea66 // sdot v6.4s, v19.16b, v17.4b[2]
+	FMOVQ 224(R0), F18
+	WORD $0x6f0c4654 // sri v20.16b, v18.16b, #4
+	WORD $0x4fb0ea82 // sdot v2.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea86 // sdot v6.4s, v20.16b, v17.4b[3]
+	FMOVQ 368(R0), F20
+	WORD $0x4e3e1e93 // and v19.16b, v20.16b, v30.16b
+	WORD $0x6f0e0694 // ushr v20.16b, v20.16b, #2
+	WORD $0x4e3e1e94 // and v20.16b, v20.16b, v30.16b
+	FMOVQ 48(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x6f0c5672 // sli v18.16b, v19.16b, #4
+	WORD $0x4f90e243 // sdot v3.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e247 // sdot v7.4s, v18.16b, v17.4b[0]
+	FMOVQ 112(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x6f0c5692 // sli v18.16b, v20.16b, #4
+	WORD $0x4fb0e243 // sdot v3.4s, v18.16b, v16.4b[1]
+	WORD $0x4fb1e247 // sdot v7.4s, v18.16b, v17.4b[1]
+	FMOVQ 176(R0), F18
+	WORD $0x6f0c4653 // sri v19.16b, v18.16b, #4
+	WORD $0x4f90ea63 // sdot v3.4s, v19.16b, v16.4b[2]
+	WORD $0x4f91ea67 // sdot v7.4s, v19.16b, v17.4b[2]
+	FMOVQ 240(R0), F18
+	WORD $0x6f0c4654 // sri v20.16b, v18.16b, #4
 	WORD $0x4fb0ea83 // sdot v3.4s, v20.16b, v16.4b[3]
 	WORD $0x4fb1ea87 // sdot v7.4s, v20.16b, v17.4b[3]
 	FMOVQ 0(R2), F16
@@ -28995,8 +28283,8 @@ TEXT ·mulQ6Kx3NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e415 // movi v21.16b, #0x0
 	WORD $0x4f00e416 // movi v22.16b, #0x0
 	WORD $0x4f00e417 // movi v23.16b, #0x0
-	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f01e61e // movi v30.16b, #0x30
+	WORD $0x4f07e61f // movi v31.16b, #0xf0
+	WORD $0x4f01e67e // movi v30.16b, #0x33
 block0:
 	MOVD R0, R8
 	ADD $32, R0
@@ -29022,127 +28310,99 @@ sub0:
 	FMOVQ 0(R1), F24
 	FMOVQ 32(R1), F25
 	FMOVQ 64(R1), F26
+	FMOVQ 256(R0), F29
+	WORD $0x4e3e1fbc // and v28.16b, v29.16b, v30.16b
+	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
+	WORD $0x4e3e1fbd // and v29.16b, v29.16b, v30.16b
 	FMOVQ 0(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 256(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
+	WORD $0x6f0c579b // sli v27.16b, v28.16b, #4
 	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
 	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
 	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
-	FMOVQ 16(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x4f0c577b // shl v27.16b, v27.16b, #4
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98e3a1 // sdot v1.4s, v29.16b, v24.4b[0]
-	WORD $0x4f99e3a5 // sdot v5.4s, v29.16b, v25.4b[0]
-	WORD $0x4f9ae3a9 // sdot v9.4s, v29.16b, v26.4b[0]
-	FMOVQ 32(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x4f0c57bd // shl v29.16b, v29.16b, #4
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98e382 // sdot v2.4s, v28.16b, v24.4b[0]
-	WORD $0x4f99e386 // sdot v6.4s, v28.16b, v25.4b[0]
-	WORD $0x4f9ae38a // sdot v10.4s, v28.16b, v26.4b[0]
-	FMOVQ 48(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 304(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 256(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a0 // sdot v0.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a4 // sdot v4.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3a8 // sdot v8.4s, v29.16b, v26.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 272(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8e381 // sdot v1.4s, v28.16b, v24.4b[1]
-	WORD $0x4fb9e385 // sdot v5.4s, v28.16b, v25.4b[1]
-	WORD $0x4fbae389 // sdot v9.4s, v28.16b, v26.4b[1]
-	FMOVQ 96(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 288(R0), F28
-	WORD $0x4f0a579c // shl v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
-	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
-	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
-	FMOVQ 112(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 304(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a3 // sdot v3.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a7 // sdot v7.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3ab // sdot v11.4s, v29.16b, v26.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 256(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb80 // sdot v0.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb84 // sdot v4.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb88 // sdot v8.4s, v28.16b, v26.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 272(R0), F28
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
-	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
-	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 288(R0), F27
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98eba2 // sdot v2.4s, v29.16b, v24.4b[2]
-	WORD $0x4f99eba6 // sdot v6.4s, v29.16b, v25.4b[2]
-	WORD $0x4f9aebaa // sdot v10.4s, v29.16b, v26.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 304(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb83 // sdot v3.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb87 // sdot v7.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb8b // sdot v11.4s, v28.16b, v26.4b[2]
+	FMOVQ 64(R0), F27
+	WORD $0x6f0c57bb // sli v27.16b, v29.16b, #4
+	WORD $0x4fb8e360 // sdot v0.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e364 // sdot v4.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae368 // sdot v8.4s, v27.16b, v26.4b[1]
+	FMOVQ 128(R0), F27
+	WORD $0x6ebf1f9b // bit v27.16b, v28.16b, v31.16b
+	WORD $0x4f98eb60 // sdot v0.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb64 // sdot v4.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb68 // sdot v8.4s, v27.16b, v26.4b[2]
 	FMOVQ 192(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 256(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
+	WORD $0x6ebf1fbb // bit v27.16b, v29.16b, v31.16b
 	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
 	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
 	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 272(R0), F27
-	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8eba1 // sdot v1.4s, v29.16b, v24.4b[3]
-	WORD $0x4fb9eba5 // sdot v5.4s, v29.16b, v25.4b[3]
-	WORD $0x4fbaeba9 // sdot v9.4s, v29.16b, v26.4b[3]
-	FMOVQ 224(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
+	FMOVQ 272(R0), F29
+	WORD $0x4e3e1fbc // and v28.16b, v29.16b, v30.16b
 	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8eb82 // sdot v2.4s, v28.16b, v24.4b[3]
-	WORD $0x4fb9eb86 // sdot v6.4s, v28.16b, v25.4b[3]
-	WORD $0x4fbaeb8a // sdot v10.4s, v28.16b, v26.4b[3]
+	WORD $0x4e3e1fbd // and v29.16b, v29.16b, v30.16b
+	FMOVQ 16(R0), F27
+	WORD $0x6f0c579b // sli v27.16b, v28.16b, #4
+	WORD $0x4f98e361 // sdot v1.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e365 // sdot v5.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae369 // sdot v9.4s, v27.16b, v26.4b[0]
+	FMOVQ 80(R0), F27
+	WORD $0x6f0c57bb // sli v27.16b, v29.16b, #4
+	WORD $0x4fb8e361 // sdot v1.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e365 // sdot v5.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae369 // sdot v9.4s, v27.16b, v26.4b[1]
+	FMOVQ 144(R0), F27
+	WORD $0x6ebf1f9b // bit v27.16b, v28.16b, v31.16b
+	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
+	FMOVQ 208(R0), F27
+	WORD $0x6ebf1fbb // bit v27.16b, v29.16b, v31.16b
+	WORD $0x4fb8eb61 // sdot v1.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb65 // sdot v5.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb69 // sdot v9.4s, v27.16b, v26.4b[3]
+	FMOVQ 288(R0), F29
+	WORD $0x4e3e1fbc // and v28.16b, v29.16b, v30.16b
+	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
+	WORD $0x4e3e1fbd // and v29.16b, v29.16b, v30.16b
+	FMOVQ 32(R0), F27
+	WORD $0x6f0c579b // sli v27.16b, v28.16b, #4
+	WORD $0x4f98e362 // sdot v2.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e366 // sdot v6.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36a // sdot v10.4s, v27.16b, v26.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x6f0c57bb // sli v27.16b, v29.16b, #4
+	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
+	FMOVQ 160(R0), F27
+	WORD $0x6ebf1f9b // bit v27.16b, v28.16b, v31.16b
+	WORD $0x4f98eb62 // sdot v2.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb66 // sdot v6.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb6a // sdot v10.4s, v27.16b, v26.4b[2]
+	FMOVQ 224(R0), F27
+	WORD $0x6ebf1fbb // bit v27.16b, v29.16b, v31.16b
+	WORD $0x4fb8eb62 // sdot v2.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb66 // sdot v6.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb6a // sdot v10.4s, v27.16b, v26.4b[3]
+	FMOVQ 304(R0), F29
+	WORD $0x4e3e1fbc // and v28.16b, v29.16b, v30.16b
+	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
+	WORD $0x4e3e1fbd // and v29.16b, v29.16b, v30.16b
+	FMOVQ 48(R0), F27
+	WORD $0x6f0c579b // sli v27.16b, v28.16b, #4
+	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
+	FMOVQ 112(R0), F27
+	WORD $0x6f0c57bb // sli v27.16b, v29.16b, #4
+	WORD $0x4fb8e363 // sdot v3.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e367 // sdot v7.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36b // sdot v11.4s, v27.16b, v26.4b[1]
+	FMOVQ 176(R0), F27
+	WORD $0x6ebf1f9b // bit v27.16b, v28.16b, v31.16b
+	WORD $0x4f98eb63 // sdot v3.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb67 // sdot v7.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb6b // sdot v11.4s, v27.16b, v26.4b[2]
 	FMOVQ 240(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 304(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
+	WORD $0x6ebf1fbb // bit v27.16b, v29.16b, v31.16b
 	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
 	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
 	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
@@ -29229,130 +28489,110 @@ sub0:
 	FMOVQ 16(R1), F24
 	FMOVQ 48(R1), F25
 	FMOVQ 80(R1), F26
+	FMOVQ 320(R0), F29
+	WORD $0x4e3e1fbc // and v28.16b, v29.16b, v30.16b
+	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
+	WORD $0x4e3e1fbd // and v29.16b, v29.16b, v30.16b
 	FMOVQ 0(R0), F27
 	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 320(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
+	WORD $0x6f0c579b // sli v27.16b, v28.16b, #4
 	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
 	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
 	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
-	FMOVQ 16(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 336(R0), F27
-	WORD $0x4f0c577b // shl v27.16b, v27.16b, #4
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98e3a1 // sdot v1.4s, v29.16b, v24.4b[0]
-	WORD $0x4f99e3a5 // sdot v5.4s, v29.16b, v25.4b[0]
-	WORD $0x4f9ae3a9 // sdot v9.4s, v29.16b, v26.4b[0]
-	FMOVQ 32(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 352(R0), F29
-	WORD $0x4f0c57bd // shl v29.16b, v29.16b, #4
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98e382 // sdot v2.4s, v28.16b, v24.4b[0]
-	WORD $0x4f99e386 // sdot v6.4s, v28.16b, v25.4b[0]
-	WORD $0x4f9ae38a // sdot v10.4s, v28.16b, v26.4b[0]
-	FMOVQ 48(R0), F27
+	FMOVQ 64(R0), F27
 	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 368(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
-	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
-	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 320(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a0 // sdot v0.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a4 // sdot v4.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3a8 // sdot v8.4s, v29.16b, v26.4b[1]
-	FMOVQ 80(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 336(R0), F29
-	WORD $0x4f0a57bd // shl v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8e381 // sdot v1.4s, v28.16b, v24.4b[1]
-	WORD $0x4fb9e385 // sdot v5.4s, v28.16b, v25.4b[1]
-	WORD $0x4fbae389 // sdot v9.4s, v28.16b, v26.4b[1]
-	FMOVQ 96(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 352(R0), F28
-	WORD $0x4f0a579c // shl v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
-	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
-	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
-	FMOVQ 112(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 368(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4fb8e3a3 // sdot v3.4s, v29.16b, v24.4b[1]
-	WORD $0x4fb9e3a7 // sdot v7.4s, v29.16b, v25.4b[1]
-	WORD $0x4fbae3ab // sdot v11.4s, v29.16b, v26.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 320(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
+	WORD $0x6f0c57bb // sli v27.16b, v29.16b, #4
+	WORD $0x4fb8e360 // sdot v0.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e364 // sdot v4.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae368 // sdot v8.4s, v27.16b, v26.4b[1]
+	FMOVQ 128(R0), F27
+	WORD $0x6f0c477c // sri v28.16b, v27.16b, #4
 	WORD $0x4f98eb80 // sdot v0.4s, v28.16b, v24.4b[2]
 	WORD $0x4f99eb84 // sdot v4.4s, v28.16b, v25.4b[2]
 	WORD $0x4f9aeb88 // sdot v8.4s, v28.16b, v26.4b[2]
-	FMOVQ 144(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 336(R0), F28
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
-	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
-	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
-	FMOVQ 160(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 352(R0), F27
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
-	WORD $0x4f98eba2 // sdot v2.4s, v29.16b, v24.4b[2]
-	WORD $0x4f99eba6 // sdot v6.4s, v29.16b, v25.4b[2]
-	WORD $0x4f9aebaa // sdot v10.4s, v29.16b, v26.4b[2]
-	FMOVQ 176(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 368(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f98eb83 // sdot v3.4s, v28.16b, v24.4b[2]
-	WORD $0x4f99eb87 // sdot v7.4s, v28.16b, v25.4b[2]
-	WORD $0x4f9aeb8b // sdot v11.4s, v28.16b, v26.4b[2]
 	FMOVQ 192(R0), F27
+	WORD $0x6f0c477d // sri v29.16b, v27.16b, #4
+	WORD $0x4fb8eba0 // sdot v0.4s, v29.16b, v24.4b[3]
+	WORD $0x4fb9eba4 // sdot v4.4s, v29.16b, v25.4b[3]
+	WORD $0x4fbaeba8 // sdot v8.4s, v29.16b, v26.4b[3]
+	FMOVQ 336(R0), F29
+	WORD $0x4e3e1fbc // and v28.16b, v29.16b, v30.16b
+	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
+	WORD $0x4e3e1fbd // and v29.16b, v29.16b, v30.16b
+	FMOVQ 16(R0), F27
 	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 320(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 336(R0), F27
-	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7d // bit v29.16b, v27.16b, v30.16b
+	WORD $0x6f0c579b // sli v27.16b, v28.16b, #4
+	WORD $0x4f98e361 // sdot v1.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e365 // sdot v5.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae369 // sdot v9.4s, v27.16b, v26.4b[0]
+	FMOVQ 80(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x6f0c57bb // sli v27.16b, v29.16b, #4
+	WORD $0x4fb8e361 // sdot v1.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e365 // sdot v5.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae369 // sdot v9.4s, v27.16b, v26.4b[1]
+	FMOVQ 144(R0), F27
+	WORD $0x6f0c477c // sri v28.16b, v27.16b, #4
+	WORD $0x4f98eb81 // sdot v1.4s, v28.16b, v24.4b[2]
+	WORD $0x4f99eb85 // sdot v5.4s, v28.16b, v25.4b[2]
+	WORD $0x4f9aeb89 // sdot v9.4s, v28.16b, v26.4b[2]
+	FMOVQ 208(R0), F27
+	WORD $0x6f0c477d // sri v29.16b, v27.16b, #4
 	WORD $0x4fb8eba1 // sdot v1.4s, v29.16b, v24.4b[3]
 	WORD $0x4fb9eba5 // sdot v5.4s, v29.16b, v25.4b[3]
 	WORD $0x4fbaeba9 // sdot v9.4s, v29.16b, v26.4b[3]
-	FMOVQ 224(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
 	FMOVQ 352(R0), F29
+	WORD $0x4e3e1fbc // and v28.16b, v29.16b, v30.16b
 	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4fb8eb82 // sdot v2.4s, v28.16b, v24.4b[3]
-	WORD $0x4fb9eb86 // sdot v6.4s, v28.16b, v25.4b[3]
-	WORD $0x4fbaeb8a // sdot v10.4s, v28.16b, v26.4b[3]
-	FMOVQ 240(R0), F27
+	WORD $0x4e3e1fbd // and v29.16b, v29.16b, v30.16b
+	FMOVQ 32(R0), F27
 	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 368(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
-	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
-	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
+	WORD $0x6f0c579b // sli v27.16b, v28.16b, #4
+	WORD $0x4f98e362 // sdot v2.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e366 // sdot v6.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36a // sdot v10.4s, v27.16b, v26.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x6f0c57bb // sli v27.16b, v29.16b, #4
+	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
+	FMOVQ 160(R0), F27
+	WORD $0x6f0c477c // sri v28.16b, v27.16b, #4
+	WORD $0x4f98eb82 // sdot v2.4s, v28.16b, v24.4b[2]
+	WORD $0x4f99eb86 // sdot v6.4s, v28.16b, v25.4b[2]
+	WORD $0x4f9aeb8a // sdot v10.4s, v28.16b, v26.4b[2]
+	FMOVQ 224(R0), F27
+	WORD $0x6f0c477d // sri v29.16b, v27.16b, #4
+	WORD $0x4fb8eba2 // sdot v2.4s, v29.16b, v24.4b[3]
+	WORD $0x4fb9eba6 // sdot v6.4s, v29.16b, v25.4b[3]
+	WORD $0x4fbaebaa // sdot v10.4s, v29.16b, v26.4b[3]
+	FMOVQ 368(R0), F29
+	WORD $0x4e3e1fbc // and v28.16b, v29.16b, v30.16b
+	WORD $0x6f0e07bd // ushr v29.16b, v29.16b, #2
+	WORD $0x4e3e1fbd // and v29.16b, v29.16b, v30.16b
+	FMOVQ 48(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x6f0c579b // sli v27.16b, v28.16b, #4
+	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
+	FMOVQ 112(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x6f0c57bb // sli v27.16b, v29.16b, #4
+	WORD $0x4fb8e363 // sdot v3.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e367 // sdot v7.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36b // sdot v11.4s, v27.16b, v26.4b[1]
+	FMOVQ 176(R0), F27
+	WORD $0x6f0c477c // sri v28.16b, v27.16b, #4
+	WORD $0x4f98eb83 // sdot v3.4s, v28.16b, v24.4b[2]
+	WORD $0x4f99eb87 // sdot v7.4s, v28.16b, v25.4b[2]
+	WORD $0x4f9aeb8b // sdot v11.4s, v28.16b, v26.4b[2]
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c477d // sri v29.16b, v27.16b, #4
+	WORD $0x4fb8eba3 // sdot v3.4s, v29.16b, v24.4b[3]
+	WORD $0x4fb9eba7 // sdot v7.4s, v29.16b, v25.4b[3]
+	WORD $0x4fbaebab // sdot v11.4s, v29.16b, v26.4b[3]
 	FMOVQ 0(R2), F24
 	FMOVD 16(R2), F25
 	FMOVD 400(R0), F28
@@ -29461,8 +28701,8 @@ TEXT ·mulQ6Kx4NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e40d // movi v13.16b, #0x0
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
-	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f01e61e // movi v30.16b, #0x30
+	WORD $0x4f07e61f // movi v31.16b, #0xf0
+	WORD $0x4f01e67e // movi v30.16b, #0x33
 block0:
 	MOVD R0, R8
 	FMOVD 0(R8), F29
@@ -29491,76 +28731,62 @@ sub0:
 	FMOVQ 32(R1), F17
 	FMOVQ 64(R1), F18
 	FMOVQ 96(R1), F19
+	FMOVQ 256(R0), F22
+	WORD $0x4e3e1ed5 // and v21.16b, v22.16b, v30.16b
+	WORD $0x6f0e06d6 // ushr v22.16b, v22.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
 	FMOVQ 0(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 256(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6f0c56b4 // sli v20.16b, v21.16b, #4
 	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
 	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
 	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
 	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 16(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 272(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 64(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 256(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 80(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 272(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
-	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
-	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
-	FMOVQ 128(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 256(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
-	WORD $0x4f92eac4 // sdot v4.4s, v22.16b, v18.4b[2]
-	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
-	FMOVQ 144(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 272(R0), F25
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb03 // sdot v3.4s, v24.16b, v17.4b[2]
-	WORD $0x4f92eb05 // sdot v5.4s, v24.16b, v18.4b[2]
-	WORD $0x4f93eb07 // sdot v7.4s, v24.16b, v19.4b[2]
+	FMOVQ 64(R0), F20
+	WORD $0x6f0c56d4 // sli v20.16b, v22.16b, #4
+	WORD $0x4fb0e280 // sdot v0.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e282 // sdot v2.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e284 // sdot v4.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e286 // sdot v6.4s, v20.16b, v19.4b[1]
+	FMOVQ 128(R0), F20
+	WORD $0x6ebf1eb4 // bit v20.16b, v21.16b, v31.16b
+	WORD $0x4f90ea80 // sdot v0.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea82 // sdot v2.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea84 // sdot v4.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea86 // sdot v6.4s, v20.16b, v19.4b[2]
 	FMOVQ 192(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 256(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6ebf1ed4 // bit v20.16b, v22.16b, v31.16b
 	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
 	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
 	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
 	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
-	FMOVQ 208(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 272(R0), F23
-	WORD $0x6f0e06f7 // ushr v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac1 // sdot v1.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac5 // sdot v5.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac7 // sdot v7.4s, v22.16b, v19.4b[3]
+	FMOVQ 272(R0), F22
+	WORD $0x4e3e1ed5 // and v21.16b, v22.16b, v30.16b
+	WORD $0x6f0e06d6 // ushr v22.16b, v22.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	FMOVQ 16(R0), F20
+	WORD $0x6f0c56b4 // sli v20.16b, v21.16b, #4
+	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e283 // sdot v3.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e285 // sdot v5.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e287 // sdot v7.4s, v20.16b, v19.4b[0]
+	FMOVQ 80(R0), F20
+	WORD $0x6f0c56d4 // sli v20.16b, v22.16b, #4
+	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
+	FMOVQ 144(R0), F20
+	WORD $0x6ebf1eb4 // bit v20.16b, v21.16b, v31.16b
+	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
+	FMOVQ 208(R0), F20
+	WORD $0x6ebf1ed4 // bit v20.16b, v22.16b, v31.16b
+	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea83 // sdot v3.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea85 // sdot v5.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea87 // sdot v7.4s, v20.16b, v19.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVQ 16(R2), F17
 	FMOVD 384(R0), F20
@@ -29615,72 +28841,62 @@ sub0:
 	FMOVQ 48(R1), F17
 	FMOVQ 80(R1), F18
 	FMOVQ 112(R1), F19
+	FMOVQ 320(R0), F22
+	WORD $0x4e3e1ed5 // and v21.16b, v22.16b, v30.16b
+	WORD $0x6f0e06d6 // ushr v22.16b, v22.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
 	FMOVQ 0(R0), F20
 	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 320(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6f0c56b4 // sli v20.16b, v21.16b, #4
 	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
 	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
 	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
 	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 16(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 336(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 64(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 320(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
+	FMOVQ 64(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x6f0c56d4 // sli v20.16b, v22.16b, #4
+	WORD $0x4fb0e280 // sdot v0.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e282 // sdot v2.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e284 // sdot v4.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e286 // sdot v6.4s, v20.16b, v19.4b[1]
+	FMOVQ 128(R0), F20
+	WORD $0x6f0c4695 // sri v21.16b, v20.16b, #4
+	WORD $0x4f90eaa0 // sdot v0.4s, v21.16b, v16.4b[2]
+	WORD $0x4f91eaa2 // sdot v2.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaa4 // sdot v4.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eaa6 // sdot v6.4s, v21.16b, v19.4b[2]
+	FMOVQ 192(R0), F20
+	WORD $0x6f0c4696 // sri v22.16b, v20.16b, #4
+	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
+	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
+	FMOVQ 336(R0), F22
+	WORD $0x4e3e1ed5 // and v21.16b, v22.16b, v30.16b
+	WORD $0x6f0e06d6 // ushr v22.16b, v22.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	FMOVQ 16(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x6f0c56b4 // sli v20.16b, v21.16b, #4
+	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e283 // sdot v3.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e285 // sdot v5.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e287 // sdot v7.4s, v20.16b, v19.4b[0]
 	FMOVQ 80(R0), F20
 	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 336(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6f0c56d4 // sli v20.16b, v22.16b, #4
 	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
 	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
 	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
 	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
-	FMOVQ 128(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 320(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
-	WORD $0x4f92eac4 // sdot v4.4s, v22.16b, v18.4b[2]
-	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
-	FMOVQ 144(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 336(R0), F25
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb03 // sdot v3.4s, v24.16b, v17.4b[2]
-	WORD $0x4f92eb05 // sdot v5.4s, v24.16b, v18.4b[2]
-	WORD $0x4f93eb07 // sdot v7.4s, v24.16b, v19.4b[2]
-	FMOVQ 192(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 320(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
-	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
-	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
-	FMOVQ 208(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 336(R0), F23
-	WORD $0x6f0e06f7 // ushr v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
+	FMOVQ 144(R0), F20
+	WORD $0x6f0c4695 // sri v21.16b, v20.16b, #4
+	WORD $0x4f90eaa1 // sdot v1.4s, v21.16b, v16.4b[2]
+	WORD $0x4f91eaa3 // sdot v3.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaa5 // sdot v5.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eaa7 // sdot v7.4s, v21.16b, v19.4b[2]
+	FMOVQ 208(R0), F20
+	WORD $0x6f0c4696 // sri v22.16b, v20.16b, #4
 	WORD $0x4fb0eac1 // sdot v1.4s, v22.16b, v16.4b[3]
 	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
 	WORD $0x4fb2eac5 // sdot v5.4s, v22.16b, v18.4b[3]
@@ -29754,8 +28970,8 @@ sub0:
 	WORD $0x4f00e40d // movi v13.16b, #0x0
 	WORD $0x4f00e40e // movi v14.16b, #0x0
 	WORD $0x4f00e40f // movi v15.16b, #0x0
-	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f01e61e // movi v30.16b, #0x30
+	WORD $0x4f07e61f // movi v31.16b, #0xf0
+	WORD $0x4f01e67e // movi v30.16b, #0x33
 block2:
 	MOVD R0, R8
 	FMOVD 16(R8), F29
@@ -29784,76 +29000,62 @@ sub2:
 	FMOVQ 32(R1), F17
 	FMOVQ 64(R1), F18
 	FMOVQ 96(R1), F19
+	FMOVQ 288(R0), F22
+	WORD $0x4e3e1ed5 // and v21.16b, v22.16b, v30.16b
+	WORD $0x6f0e06d6 // ushr v22.16b, v22.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
 	FMOVQ 32(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 288(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6f0c56b4 // sli v20.16b, v21.16b, #4
 	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
 	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
 	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
 	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 48(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 304(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 96(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 288(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
-	FMOVQ 112(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 304(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
-	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
-	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
-	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
-	FMOVQ 160(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 288(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
-	WORD $0x4f92eac4 // sdot v4.4s, v22.16b, v18.4b[2]
-	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
-	FMOVQ 176(R0), F24
-	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
-	FMOVQ 304(R0), F25
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb03 // sdot v3.4s, v24.16b, v17.4b[2]
-	WORD $0x4f92eb05 // sdot v5.4s, v24.16b, v18.4b[2]
-	WORD $0x4f93eb07 // sdot v7.4s, v24.16b, v19.4b[2]
+	FMOVQ 96(R0), F20
+	WORD $0x6f0c56d4 // sli v20.16b, v22.16b, #4
+	WORD $0x4fb0e280 // sdot v0.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e282 // sdot v2.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e284 // sdot v4.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e286 // sdot v6.4s, v20.16b, v19.4b[1]
+	FMOVQ 160(R0), F20
+	WORD $0x6ebf1eb4 // bit v20.16b, v21.16b, v31.16b
+	WORD $0x4f90ea80 // sdot v0.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea82 // sdot v2.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea84 // sdot v4.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea86 // sdot v6.4s, v20.16b, v19.4b[2]
 	FMOVQ 224(R0), F20
-	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
-	FMOVQ 288(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6ebf1ed4 // bit v20.16b, v22.16b, v31.16b
 	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
 	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
 	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
 	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
-	FMOVQ 240(R0), F22
-	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
-	FMOVQ 304(R0), F23
-	WORD $0x6f0e06f7 // ushr v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4fb0eac1 // sdot v1.4s, v22.16b, v16.4b[3]
-	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
-	WORD $0x4fb2eac5 // sdot v5.4s, v22.16b, v18.4b[3]
-	WORD $0x4fb3eac7 // sdot v7.4s, v22.16b, v19.4b[3]
+	FMOVQ 304(R0), F22
+	WORD $0x4e3e1ed5 // and v21.16b, v22.16b, v30.16b
+	WORD $0x6f0e06d6 // ushr v22.16b, v22.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	FMOVQ 48(R0), F20
+	WORD $0x6f0c56b4 // sli v20.16b, v21.16b, #4
+	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e283 // sdot v3.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e285 // sdot v5.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e287 // sdot v7.4s, v20.16b, v19.4b[0]
+	FMOVQ 112(R0), F20
+	WORD $0x6f0c56d4 // sli v20.16b, v22.16b, #4
+	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
+	FMOVQ 176(R0), F20
+	WORD $0x6ebf1eb4 // bit v20.16b, v21.16b, v31.16b
+	WORD $0x4f90ea81 // sdot v1.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea83 // sdot v3.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea85 // sdot v5.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea87 // sdot v7.4s, v20.16b, v19.4b[2]
+	FMOVQ 240(R0), F20
+	WORD $0x6ebf1ed4 // bit v20.16b, v22.16b, v31.16b
+	WORD $0x4fb0ea81 // sdot v1.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea83 // sdot v3.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea85 // sdot v5.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea87 // sdot v7.4s, v20.16b, v19.4b[3]
 	FMOVQ 0(R2), F16
 	FMOVQ 16(R2), F17
 	FMOVD 392(R0), F20
@@ -29908,72 +29110,62 @@ sub2:
 	FMOVQ 48(R1), F17
 	FMOVQ 80(R1), F18
 	FMOVQ 112(R1), F19
+	FMOVQ 352(R0), F22
+	WORD $0x4e3e1ed5 // and v21.16b, v22.16b, v30.16b
+	WORD $0x6f0e06d6 // ushr v22.16b, v22.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
 	FMOVQ 32(R0), F20
 	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 352(R0), F21
-	WORD $0x4f0c56b5 // shl v21.16b, v21.16b, #4
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6f0c56b4 // sli v20.16b, v21.16b, #4
 	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
 	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
 	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
 	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
-	FMOVQ 48(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 368(R0), F23
-	WORD $0x4f0c56f7 // shl v23.16b, v23.16b, #4
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90e2c1 // sdot v1.4s, v22.16b, v16.4b[0]
-	WORD $0x4f91e2c3 // sdot v3.4s, v22.16b, v17.4b[0]
-	WORD $0x4f92e2c5 // sdot v5.4s, v22.16b, v18.4b[0]
-	WORD $0x4f93e2c7 // sdot v7.4s, v22.16b, v19.4b[0]
-	FMOVQ 96(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 352(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4fb0e300 // sdot v0.4s, v24.16b, v16.4b[1]
-	WORD $0x4fb1e302 // sdot v2.4s, v24.16b, v17.4b[1]
-	WORD $0x4fb2e304 // sdot v4.4s, v24.16b, v18.4b[1]
-	WORD $0x4fb3e306 // sdot v6.4s, v24.16b, v19.4b[1]
+	FMOVQ 96(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x6f0c56d4 // sli v20.16b, v22.16b, #4
+	WORD $0x4fb0e280 // sdot v0.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e282 // sdot v2.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e284 // sdot v4.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e286 // sdot v6.4s, v20.16b, v19.4b[1]
+	FMOVQ 160(R0), F20
+	WORD $0x6f0c4695 // sri v21.16b, v20.16b, #4
+	WORD $0x4f90eaa0 // sdot v0.4s, v21.16b, v16.4b[2]
+	WORD $0x4f91eaa2 // sdot v2.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaa4 // sdot v4.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eaa6 // sdot v6.4s, v21.16b, v19.4b[2]
+	FMOVQ 224(R0), F20
+	WORD $0x6f0c4696 // sri v22.16b, v20.16b, #4
+	WORD $0x4fb0eac0 // sdot v0.4s, v22.16b, v16.4b[3]
+	WORD $0x4fb1eac2 // sdot v2.4s, v22.16b, v17.4b[3]
+	WORD $0x4fb2eac4 // sdot v4.4s, v22.16b, v18.4b[3]
+	WORD $0x4fb3eac6 // sdot v6.4s, v22.16b, v19.4b[3]
+	FMOVQ 368(R0), F22
+	WORD $0x4e3e1ed5 // and v21.16b, v22.16b, v30.16b
+	WORD $0x6f0e06d6 // ushr v22.16b, v22.16b, #2
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	FMOVQ 48(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x6f0c56b4 // sli v20.16b, v21.16b, #4
+	WORD $0x4f90e281 // sdot v1.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e283 // sdot v3.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e285 // sdot v5.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e287 // sdot v7.4s, v20.16b, v19.4b[0]
 	FMOVQ 112(R0), F20
 	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 368(R0), F21
-	WORD $0x4f0a56b5 // shl v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x6f0c56d4 // sli v20.16b, v22.16b, #4
 	WORD $0x4fb0e281 // sdot v1.4s, v20.16b, v16.4b[1]
 	WORD $0x4fb1e283 // sdot v3.4s, v20.16b, v17.4b[1]
 	WORD $0x4fb2e285 // sdot v5.4s, v20.16b, v18.4b[1]
 	WORD $0x4fb3e287 // sdot v7.4s, v20.16b, v19.4b[1]
-	FMOVQ 160(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 352(R0), F23
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
-	WORD $0x4f90eac0 // sdot v0.4s, v22.16b, v16.4b[2]
-	WORD $0x4f91eac2 // sdot v2.4s, v22.16b, v17.4b[2]
-	WORD $0x4f92eac4 // sdot v4.4s, v22.16b, v18.4b[2]
-	WORD $0x4f93eac6 // sdot v6.4s, v22.16b, v19.4b[2]
-	FMOVQ 176(R0), F24
-	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
-	FMOVQ 368(R0), F25
-	WORD $0x6ebe1f38 // bit v24.16b, v25.16b, v30.16b
-	WORD $0x4f90eb01 // sdot v1.4s, v24.16b, v16.4b[2]
-	WORD $0x4f91eb03 // sdot v3.4s, v24.16b, v17.4b[2]
-	WORD $0x4f92eb05 // sdot v5.4s, v24.16b, v18.4b[2]
-	WORD $0x4f93eb07 // sdot v7.4s, v24.16b, v19.4b[2]
-	FMOVQ 224(R0), F20
-	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
-	FMOVQ 352(R0), F21
-	WORD $0x6f0e06b5 // ushr v21.16b, v21.16b, #2
-	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
-	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
-	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
-	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
-	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
-	FMOVQ 240(R0), F22
-	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
-	FMOVQ 368(R0), F23
-	WORD $0x6f0e06f7 // ushr v23.16b, v23.16b, #2
-	WORD $0x6ebe1ef6 // bit v22.16b, v23.16b, v30.16b
+	FMOVQ 176(R0), F20
+	WORD $0x6f0c4695 // sri v21.16b, v20.16b, #4
+	WORD $0x4f90eaa1 // sdot v1.4s, v21.16b, v16.4b[2]
+	WORD $0x4f91eaa3 // sdot v3.4s, v21.16b, v17.4b[2]
+	WORD $0x4f92eaa5 // sdot v5.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eaa7 // sdot v7.4s, v21.16b, v19.4b[2]
+	FMOVQ 240(R0), F20
+	WORD $0x6f0c4696 // sri v22.16b, v20.16b, #4
 	WORD $0x4fb0eac1 // sdot v1.4s, v22.16b, v16.4b[3]
 	WORD $0x4fb1eac3 // sdot v3.4s, v22.16b, v17.4b[3]
 	WORD $0x4fb2eac5 // sdot v5.4s, v22.16b, v18.4b[3]
@@ -30057,8 +29249,8 @@ TEXT ·mulQ6Kx5NEONDot(SB), NOSPLIT, $0-56
 	WORD $0x4f00e411 // movi v17.16b, #0x0
 	WORD $0x4f00e412 // movi v18.16b, #0x0
 	WORD $0x4f00e413 // movi v19.16b, #0x0
-	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f01e61e // movi v30.16b, #0x30
+	WORD $0x4f07e61f // movi v31.16b, #0xf0
+	WORD $0x4f01e67e // movi v30.16b, #0x33
 block0:
 	MOVD R0, R8
 	ADD $32, R0
@@ -30088,84 +29280,70 @@ sub0:
 	FMOVQ 64(R1), F22
 	FMOVQ 96(R1), F23
 	FMOVQ 128(R1), F24
+	FMOVQ 256(R0), F27
+	WORD $0x4e3e1f7a // and v26.16b, v27.16b, v30.16b
+	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
+	WORD $0x4e3e1f7b // and v27.16b, v27.16b, v30.16b
 	FMOVQ 0(R0), F25
-	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
-	FMOVQ 256(R0), F26
-	WORD $0x4f0c575a // shl v26.16b, v26.16b, #4
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
 	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
 	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
 	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
 	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
 	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
-	FMOVQ 16(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 272(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f94e361 // sdot v1.4s, v27.16b, v20.4b[0]
-	WORD $0x4f95e363 // sdot v3.4s, v27.16b, v21.4b[0]
-	WORD $0x4f96e365 // sdot v5.4s, v27.16b, v22.4b[0]
-	WORD $0x4f97e367 // sdot v7.4s, v27.16b, v23.4b[0]
-	WORD $0x4f98e369 // sdot v9.4s, v27.16b, v24.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 256(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f3d // bit v29.16b, v25.16b, v30.16b
-	WORD $0x4fb4e3a0 // sdot v0.4s, v29.16b, v20.4b[1]
-	WORD $0x4fb5e3a2 // sdot v2.4s, v29.16b, v21.4b[1]
-	WORD $0x4fb6e3a4 // sdot v4.4s, v29.16b, v22.4b[1]
-	WORD $0x4fb7e3a6 // sdot v6.4s, v29.16b, v23.4b[1]
-	WORD $0x4fb8e3a8 // sdot v8.4s, v29.16b, v24.4b[1]
-	FMOVQ 80(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	FMOVQ 64(R0), F25
+	WORD $0x6f0c5779 // sli v25.16b, v27.16b, #4
+	WORD $0x4fb4e320 // sdot v0.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e322 // sdot v2.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e324 // sdot v4.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e326 // sdot v6.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e328 // sdot v8.4s, v25.16b, v24.4b[1]
+	FMOVQ 128(R0), F25
+	WORD $0x6ebf1f59 // bit v25.16b, v26.16b, v31.16b
+	WORD $0x4f94eb20 // sdot v0.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb22 // sdot v2.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb24 // sdot v4.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb26 // sdot v6.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb28 // sdot v8.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F25
+	WORD $0x6ebf1f79 // bit v25.16b, v27.16b, v31.16b
+	WORD $0x4fb4eb20 // sdot v0.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb22 // sdot v2.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb24 // sdot v4.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb26 // sdot v6.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb28 // sdot v8.4s, v25.16b, v24.4b[3]
 	FMOVQ 272(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb4e341 // sdot v1.4s, v26.16b, v20.4b[1]
-	WORD $0x4fb5e343 // sdot v3.4s, v26.16b, v21.4b[1]
-	WORD $0x4fb6e345 // sdot v5.4s, v26.16b, v22.4b[1]
-	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
-	WORD $0x4fb8e349 // sdot v9.4s, v26.16b, v24.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 256(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f94eb80 // sdot v0.4s, v28.16b, v20.4b[2]
-	WORD $0x4f95eb82 // sdot v2.4s, v28.16b, v21.4b[2]
-	WORD $0x4f96eb84 // sdot v4.4s, v28.16b, v22.4b[2]
-	WORD $0x4f97eb86 // sdot v6.4s, v28.16b, v23.4b[2]
-	WORD $0x4f98eb88 // sdot v8.4s, v28.16b, v24.4b[2]
+	WORD $0x4e3e1f7a // and v26.16b, v27.16b, v30.16b
+	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
+	WORD $0x4e3e1f7b // and v27.16b, v27.16b, v30.16b
+	FMOVQ 16(R0), F25
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f94e321 // sdot v1.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e323 // sdot v3.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e325 // sdot v5.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e327 // sdot v7.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e329 // sdot v9.4s, v25.16b, v24.4b[0]
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c5779 // sli v25.16b, v27.16b, #4
+	WORD $0x4fb4e321 // sdot v1.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e323 // sdot v3.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e325 // sdot v5.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e327 // sdot v7.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e329 // sdot v9.4s, v25.16b, v24.4b[1]
 	FMOVQ 144(R0), F25
-	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
-	FMOVQ 272(R0), F26
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x6ebf1f59 // bit v25.16b, v26.16b, v31.16b
 	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
 	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
 	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
 	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
 	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
-	FMOVQ 192(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 256(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb4eb60 // sdot v0.4s, v27.16b, v20.4b[3]
-	WORD $0x4fb5eb62 // sdot v2.4s, v27.16b, v21.4b[3]
-	WORD $0x4fb6eb64 // sdot v4.4s, v27.16b, v22.4b[3]
-	WORD $0x4fb7eb66 // sdot v6.4s, v27.16b, v23.4b[3]
-	WORD $0x4fb8eb68 // sdot v8.4s, v27.16b, v24.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 272(R0), F25
-	WORD $0x6f0e0739 // ushr v25.16b, v25.16b, #2
-	WORD $0x6ebe1f3d // bit v29.16b, v25.16b, v30.16b
-	WORD $0x4fb4eba1 // sdot v1.4s, v29.16b, v20.4b[3]
-	WORD $0x4fb5eba3 // sdot v3.4s, v29.16b, v21.4b[3]
-	WORD $0x4fb6eba5 // sdot v5.4s, v29.16b, v22.4b[3]
-	WORD $0x4fb7eba7 // sdot v7.4s, v29.16b, v23.4b[3]
-	WORD $0x4fb8eba9 // sdot v9.4s, v29.16b, v24.4b[3]
+	FMOVQ 208(R0), F25
+	WORD $0x6ebf1f79 // bit v25.16b, v27.16b, v31.16b
+	WORD $0x4fb4eb21 // sdot v1.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb23 // sdot v3.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb25 // sdot v5.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb27 // sdot v7.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb29 // sdot v9.4s, v25.16b, v24.4b[3]
 	FMOVQ 0(R2), F20
 	FMOVQ 16(R2), F21
 	FMOVD 32(R2), F22
@@ -30236,84 +29414,74 @@ sub0:
 	FMOVQ 80(R1), F22
 	FMOVQ 112(R1), F23
 	FMOVQ 144(R1), F24
+	FMOVQ 320(R0), F27
+	WORD $0x4e3e1f7a // and v26.16b, v27.16b, v30.16b
+	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
+	WORD $0x4e3e1f7b // and v27.16b, v27.16b, v30.16b
 	FMOVQ 0(R0), F25
 	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
-	FMOVQ 320(R0), F26
-	WORD $0x4f0c575a // shl v26.16b, v26.16b, #4
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
 	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
 	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
 	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
 	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
 	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
-	FMOVQ 16(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 336(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f94e361 // sdot v1.4s, v27.16b, v20.4b[0]
-	WORD $0x4f95e363 // sdot v3.4s, v27.16b, v21.4b[0]
-	WORD $0x4f96e365 // sdot v5.4s, v27.16b, v22.4b[0]
-	WORD $0x4f97e367 // sdot v7.4s, v27.16b, v23.4b[0]
-	WORD $0x4f98e369 // sdot v9.4s, v27.16b, v24.4b[0]
-	FMOVQ 64(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 320(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f3d // bit v29.16b, v25.16b, v30.16b
-	WORD $0x4fb4e3a0 // sdot v0.4s, v29.16b, v20.4b[1]
-	WORD $0x4fb5e3a2 // sdot v2.4s, v29.16b, v21.4b[1]
-	WORD $0x4fb6e3a4 // sdot v4.4s, v29.16b, v22.4b[1]
-	WORD $0x4fb7e3a6 // sdot v6.4s, v29.16b, v23.4b[1]
-	WORD $0x4fb8e3a8 // sdot v8.4s, v29.16b, v24.4b[1]
-	FMOVQ 80(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 336(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb4e341 // sdot v1.4s, v26.16b, v20.4b[1]
-	WORD $0x4fb5e343 // sdot v3.4s, v26.16b, v21.4b[1]
-	WORD $0x4fb6e345 // sdot v5.4s, v26.16b, v22.4b[1]
-	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
-	WORD $0x4fb8e349 // sdot v9.4s, v26.16b, v24.4b[1]
-	FMOVQ 128(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 320(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f94eb80 // sdot v0.4s, v28.16b, v20.4b[2]
-	WORD $0x4f95eb82 // sdot v2.4s, v28.16b, v21.4b[2]
-	WORD $0x4f96eb84 // sdot v4.4s, v28.16b, v22.4b[2]
-	WORD $0x4f97eb86 // sdot v6.4s, v28.16b, v23.4b[2]
-	WORD $0x4f98eb88 // sdot v8.4s, v28.16b, v24.4b[2]
-	FMOVQ 144(R0), F25
+	FMOVQ 64(R0), F25
 	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
-	FMOVQ 336(R0), F26
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
-	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
-	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
-	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
-	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
-	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
-	FMOVQ 192(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 320(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
+	WORD $0x6f0c5779 // sli v25.16b, v27.16b, #4
+	WORD $0x4fb4e320 // sdot v0.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e322 // sdot v2.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e324 // sdot v4.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e326 // sdot v6.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e328 // sdot v8.4s, v25.16b, v24.4b[1]
+	FMOVQ 128(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f94eb40 // sdot v0.4s, v26.16b, v20.4b[2]
+	WORD $0x4f95eb42 // sdot v2.4s, v26.16b, v21.4b[2]
+	WORD $0x4f96eb44 // sdot v4.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb46 // sdot v6.4s, v26.16b, v23.4b[2]
+	WORD $0x4f98eb48 // sdot v8.4s, v26.16b, v24.4b[2]
+	FMOVQ 192(R0), F25
+	WORD $0x6f0c473b // sri v27.16b, v25.16b, #4
 	WORD $0x4fb4eb60 // sdot v0.4s, v27.16b, v20.4b[3]
 	WORD $0x4fb5eb62 // sdot v2.4s, v27.16b, v21.4b[3]
 	WORD $0x4fb6eb64 // sdot v4.4s, v27.16b, v22.4b[3]
 	WORD $0x4fb7eb66 // sdot v6.4s, v27.16b, v23.4b[3]
 	WORD $0x4fb8eb68 // sdot v8.4s, v27.16b, v24.4b[3]
-	FMOVQ 208(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 336(R0), F25
-	WORD $0x6f0e0739 // ushr v25.16b, v25.16b, #2
-	WORD $0x6ebe1f3d // bit v29.16b, v25.16b, v30.16b
-	WORD $0x4fb4eba1 // sdot v1.4s, v29.16b, v20.4b[3]
-	WORD $0x4fb5eba3 // sdot v3.4s, v29.16b, v21.4b[3]
-	WORD $0x4fb6eba5 // sdot v5.4s, v29.16b, v22.4b[3]
-	WORD $0x4fb7eba7 // sdot v7.4s, v29.16b, v23.4b[3]
-	WORD $0x4fb8eba9 // sdot v9.4s, v29.16b, v24.4b[3]
+	FMOVQ 336(R0), F27
+	WORD $0x4e3e1f7a // and v26.16b, v27.16b, v30.16b
+	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
+	WORD $0x4e3e1f7b // and v27.16b, v27.16b, v30.16b
+	FMOVQ 16(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f94e321 // sdot v1.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e323 // sdot v3.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e325 // sdot v5.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e327 // sdot v7.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e329 // sdot v9.4s, v25.16b, v24.4b[0]
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x6f0c5779 // sli v25.16b, v27.16b, #4
+	WORD $0x4fb4e321 // sdot v1.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e323 // sdot v3.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e325 // sdot v5.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e327 // sdot v7.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e329 // sdot v9.4s, v25.16b, v24.4b[1]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f94eb41 // sdot v1.4s, v26.16b, v20.4b[2]
+	WORD $0x4f95eb43 // sdot v3.4s, v26.16b, v21.4b[2]
+	WORD $0x4f96eb45 // sdot v5.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb47 // sdot v7.4s, v26.16b, v23.4b[2]
+	WORD $0x4f98eb49 // sdot v9.4s, v26.16b, v24.4b[2]
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c473b // sri v27.16b, v25.16b, #4
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
 	FMOVQ 0(R2), F20
 	FMOVQ 16(R2), F21
 	FMOVD 32(R2), F22
@@ -30400,8 +29568,8 @@ sub0:
 	WORD $0x4f00e411 // movi v17.16b, #0x0
 	WORD $0x4f00e412 // movi v18.16b, #0x0
 	WORD $0x4f00e413 // movi v19.16b, #0x0
-	WORD $0x4f00e5ff // movi v31.16b, #0xf
-	WORD $0x4f01e61e // movi v30.16b, #0x30
+	WORD $0x4f07e61f // movi v31.16b, #0xf0
+	WORD $0x4f01e67e // movi v30.16b, #0x33
 block2:
 	MOVD R0, R8
 	ADD $32, R0
@@ -30431,84 +29599,70 @@ sub2:
 	FMOVQ 64(R1), F22
 	FMOVQ 96(R1), F23
 	FMOVQ 128(R1), F24
+	FMOVQ 288(R0), F27
+	WORD $0x4e3e1f7a // and v26.16b, v27.16b, v30.16b
+	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
+	WORD $0x4e3e1f7b // and v27.16b, v27.16b, v30.16b
 	FMOVQ 32(R0), F25
-	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
-	FMOVQ 288(R0), F26
-	WORD $0x4f0c575a // shl v26.16b, v26.16b, #4
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
 	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
 	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
 	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
 	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
 	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
-	FMOVQ 48(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 304(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f94e361 // sdot v1.4s, v27.16b, v20.4b[0]
-	WORD $0x4f95e363 // sdot v3.4s, v27.16b, v21.4b[0]
-	WORD $0x4f96e365 // sdot v5.4s, v27.16b, v22.4b[0]
-	WORD $0x4f97e367 // sdot v7.4s, v27.16b, v23.4b[0]
-	WORD $0x4f98e369 // sdot v9.4s, v27.16b, v24.4b[0]
-	FMOVQ 96(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 288(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f3d // bit v29.16b, v25.16b, v30.16b
-	WORD $0x4fb4e3a0 // sdot v0.4s, v29.16b, v20.4b[1]
-	WORD $0x4fb5e3a2 // sdot v2.4s, v29.16b, v21.4b[1]
-	WORD $0x4fb6e3a4 // sdot v4.4s, v29.16b, v22.4b[1]
-	WORD $0x4fb7e3a6 // sdot v6.4s, v29.16b, v23.4b[1]
-	WORD $0x4fb8e3a8 // sdot v8.4s, v29.16b, v24.4b[1]
-	FMOVQ 112(R0), F26
-	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	FMOVQ 96(R0), F25
+	WORD $0x6f0c5779 // sli v25.16b, v27.16b, #4
+	WORD $0x4fb4e320 // sdot v0.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e322 // sdot v2.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e324 // sdot v4.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e326 // sdot v6.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e328 // sdot v8.4s, v25.16b, v24.4b[1]
+	FMOVQ 160(R0), F25
+	WORD $0x6ebf1f59 // bit v25.16b, v26.16b, v31.16b
+	WORD $0x4f94eb20 // sdot v0.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb22 // sdot v2.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb24 // sdot v4.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb26 // sdot v6.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb28 // sdot v8.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F25
+	WORD $0x6ebf1f79 // bit v25.16b, v27.16b, v31.16b
+	WORD $0x4fb4eb20 // sdot v0.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb22 // sdot v2.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb24 // sdot v4.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb26 // sdot v6.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb28 // sdot v8.4s, v25.16b, v24.4b[3]
 	FMOVQ 304(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb4e341 // sdot v1.4s, v26.16b, v20.4b[1]
-	WORD $0x4fb5e343 // sdot v3.4s, v26.16b, v21.4b[1]
-	WORD $0x4fb6e345 // sdot v5.4s, v26.16b, v22.4b[1]
-	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
-	WORD $0x4fb8e349 // sdot v9.4s, v26.16b, v24.4b[1]
-	FMOVQ 160(R0), F28
-	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
-	FMOVQ 288(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f94eb80 // sdot v0.4s, v28.16b, v20.4b[2]
-	WORD $0x4f95eb82 // sdot v2.4s, v28.16b, v21.4b[2]
-	WORD $0x4f96eb84 // sdot v4.4s, v28.16b, v22.4b[2]
-	WORD $0x4f97eb86 // sdot v6.4s, v28.16b, v23.4b[2]
-	WORD $0x4f98eb88 // sdot v8.4s, v28.16b, v24.4b[2]
+	WORD $0x4e3e1f7a // and v26.16b, v27.16b, v30.16b
+	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
+	WORD $0x4e3e1f7b // and v27.16b, v27.16b, v30.16b
+	FMOVQ 48(R0), F25
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f94e321 // sdot v1.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e323 // sdot v3.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e325 // sdot v5.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e327 // sdot v7.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e329 // sdot v9.4s, v25.16b, v24.4b[0]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c5779 // sli v25.16b, v27.16b, #4
+	WORD $0x4fb4e321 // sdot v1.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e323 // sdot v3.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e325 // sdot v5.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e327 // sdot v7.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e329 // sdot v9.4s, v25.16b, v24.4b[1]
 	FMOVQ 176(R0), F25
-	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
-	FMOVQ 304(R0), F26
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x6ebf1f59 // bit v25.16b, v26.16b, v31.16b
 	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
 	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
 	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
 	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
 	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
-	FMOVQ 224(R0), F27
-	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
-	FMOVQ 288(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4fb4eb60 // sdot v0.4s, v27.16b, v20.4b[3]
-	WORD $0x4fb5eb62 // sdot v2.4s, v27.16b, v21.4b[3]
-	WORD $0x4fb6eb64 // sdot v4.4s, v27.16b, v22.4b[3]
-	WORD $0x4fb7eb66 // sdot v6.4s, v27.16b, v23.4b[3]
-	WORD $0x4fb8eb68 // sdot v8.4s, v27.16b, v24.4b[3]
-	FMOVQ 240(R0), F29
-	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
-	FMOVQ 304(R0), F25
-	WORD $0x6f0e0739 // ushr v25.16b, v25.16b, #2
-	WORD $0x6ebe1f3d // bit v29.16b, v25.16b, v30.16b
-	WORD $0x4fb4eba1 // sdot v1.4s, v29.16b, v20.4b[3]
-	WORD $0x4fb5eba3 // sdot v3.4s, v29.16b, v21.4b[3]
-	WORD $0x4fb6eba5 // sdot v5.4s, v29.16b, v22.4b[3]
-	WORD $0x4fb7eba7 // sdot v7.4s, v29.16b, v23.4b[3]
-	WORD $0x4fb8eba9 // sdot v9.4s, v29.16b, v24.4b[3]
+	FMOVQ 240(R0), F25
+	WORD $0x6ebf1f79 // bit v25.16b, v27.16b, v31.16b
+	WORD $0x4fb4eb21 // sdot v1.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb23 // sdot v3.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb25 // sdot v5.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb27 // sdot v7.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb29 // sdot v9.4s, v25.16b, v24.4b[3]
 	FMOVQ 0(R2), F20
 	FMOVQ 16(R2), F21
 	FMOVD 32(R2), F22
@@ -30579,84 +29733,74 @@ sub2:
 	FMOVQ 80(R1), F22
 	FMOVQ 112(R1), F23
 	FMOVQ 144(R1), F24
+	FMOVQ 352(R0), F27
+	WORD $0x4e3e1f7a // and v26.16b, v27.16b, v30.16b
+	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
+	WORD $0x4e3e1f7b // and v27.16b, v27.16b, v30.16b
 	FMOVQ 32(R0), F25
 	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
-	FMOVQ 352(R0), F26
-	WORD $0x4f0c575a // shl v26.16b, v26.16b, #4
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
 	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
 	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
 	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
 	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
 	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
-	FMOVQ 48(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 368(R0), F28
-	WORD $0x4f0c579c // shl v28.16b, v28.16b, #4
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
-	WORD $0x4f94e361 // sdot v1.4s, v27.16b, v20.4b[0]
-	WORD $0x4f95e363 // sdot v3.4s, v27.16b, v21.4b[0]
-	WORD $0x4f96e365 // sdot v5.4s, v27.16b, v22.4b[0]
-	WORD $0x4f97e367 // sdot v7.4s, v27.16b, v23.4b[0]
-	WORD $0x4f98e369 // sdot v9.4s, v27.16b, v24.4b[0]
-	FMOVQ 96(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 352(R0), F25
-	WORD $0x4f0a5739 // shl v25.16b, v25.16b, #2
-	WORD $0x6ebe1f3d // bit v29.16b, v25.16b, v30.16b
-	WORD $0x4fb4e3a0 // sdot v0.4s, v29.16b, v20.4b[1]
-	WORD $0x4fb5e3a2 // sdot v2.4s, v29.16b, v21.4b[1]
-	WORD $0x4fb6e3a4 // sdot v4.4s, v29.16b, v22.4b[1]
-	WORD $0x4fb7e3a6 // sdot v6.4s, v29.16b, v23.4b[1]
-	WORD $0x4fb8e3a8 // sdot v8.4s, v29.16b, v24.4b[1]
-	FMOVQ 112(R0), F26
-	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
-	FMOVQ 368(R0), F27
-	WORD $0x4f0a577b // shl v27.16b, v27.16b, #2
-	WORD $0x6ebe1f7a // bit v26.16b, v27.16b, v30.16b
-	WORD $0x4fb4e341 // sdot v1.4s, v26.16b, v20.4b[1]
-	WORD $0x4fb5e343 // sdot v3.4s, v26.16b, v21.4b[1]
-	WORD $0x4fb6e345 // sdot v5.4s, v26.16b, v22.4b[1]
-	WORD $0x4fb7e347 // sdot v7.4s, v26.16b, v23.4b[1]
-	WORD $0x4fb8e349 // sdot v9.4s, v26.16b, v24.4b[1]
-	FMOVQ 160(R0), F28
-	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
-	FMOVQ 352(R0), F29
-	WORD $0x6ebe1fbc // bit v28.16b, v29.16b, v30.16b
-	WORD $0x4f94eb80 // sdot v0.4s, v28.16b, v20.4b[2]
-	WORD $0x4f95eb82 // sdot v2.4s, v28.16b, v21.4b[2]
-	WORD $0x4f96eb84 // sdot v4.4s, v28.16b, v22.4b[2]
-	WORD $0x4f97eb86 // sdot v6.4s, v28.16b, v23.4b[2]
-	WORD $0x4f98eb88 // sdot v8.4s, v28.16b, v24.4b[2]
-	FMOVQ 176(R0), F25
+	FMOVQ 96(R0), F25
 	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
-	FMOVQ 368(R0), F26
-	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
-	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
-	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
-	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
-	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
-	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
-	FMOVQ 224(R0), F27
-	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
-	FMOVQ 352(R0), F28
-	WORD $0x6f0e079c // ushr v28.16b, v28.16b, #2
-	WORD $0x6ebe1f9b // bit v27.16b, v28.16b, v30.16b
+	WORD $0x6f0c5779 // sli v25.16b, v27.16b, #4
+	WORD $0x4fb4e320 // sdot v0.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e322 // sdot v2.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e324 // sdot v4.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e326 // sdot v6.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e328 // sdot v8.4s, v25.16b, v24.4b[1]
+	FMOVQ 160(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f94eb40 // sdot v0.4s, v26.16b, v20.4b[2]
+	WORD $0x4f95eb42 // sdot v2.4s, v26.16b, v21.4b[2]
+	WORD $0x4f96eb44 // sdot v4.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb46 // sdot v6.4s, v26.16b, v23.4b[2]
+	WORD $0x4f98eb48 // sdot v8.4s, v26.16b, v24.4b[2]
+	FMOVQ 224(R0), F25
+	WORD $0x6f0c473b // sri v27.16b, v25.16b, #4
 	WORD $0x4fb4eb60 // sdot v0.4s, v27.16b, v20.4b[3]
 	WORD $0x4fb5eb62 // sdot v2.4s, v27.16b, v21.4b[3]
 	WORD $0x4fb6eb64 // sdot v4.4s, v27.16b, v22.4b[3]
 	WORD $0x4fb7eb66 // sdot v6.4s, v27.16b, v23.4b[3]
 	WORD $0x4fb8eb68 // sdot v8.4s, v27.16b, v24.4b[3]
-	FMOVQ 240(R0), F29
-	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
-	FMOVQ 368(R0), F25
-	WORD $0x6f0e0739 // ushr v25.16b, v25.16b, #2
-	WORD $0x6ebe1f3d // bit v29.16b, v25.16b, v30.16b
-	WORD $0x4fb4eba1 // sdot v1.4s, v29.16b, v20.4b[3]
-	WORD $0x4fb5eba3 // sdot v3.4s, v29.16b, v21.4b[3]
-	WORD $0x4fb6eba5 // sdot v5.4s, v29.16b, v22.4b[3]
-	WORD $0x4fb7eba7 // sdot v7.4s, v29.16b, v23.4b[3]
-	WORD $0x4fb8eba9 // sdot v9.4s, v29.16b, v24.4b[3]
+	FMOVQ 368(R0), F27
+	WORD $0x4e3e1f7a // and v26.16b, v27.16b, v30.16b
+	WORD $0x6f0e077b // ushr v27.16b, v27.16b, #2
+	WORD $0x4e3e1f7b // and v27.16b, v27.16b, v30.16b
+	FMOVQ 48(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x6f0c5759 // sli v25.16b, v26.16b, #4
+	WORD $0x4f94e321 // sdot v1.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e323 // sdot v3.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e325 // sdot v5.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e327 // sdot v7.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e329 // sdot v9.4s, v25.16b, v24.4b[0]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x6f0c5779 // sli v25.16b, v27.16b, #4
+	WORD $0x4fb4e321 // sdot v1.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e323 // sdot v3.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e325 // sdot v5.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e327 // sdot v7.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e329 // sdot v9.4s, v25.16b, v24.4b[1]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c473a // sri v26.16b, v25.16b, #4
+	WORD $0x4f94eb41 // sdot v1.4s, v26.16b, v20.4b[2]
+	WORD $0x4f95eb43 // sdot v3.4s, v26.16b, v21.4b[2]
+	WORD $0x4f96eb45 // sdot v5.4s, v26.16b, v22.4b[2]
+	WORD $0x4f97eb47 // sdot v7.4s, v26.16b, v23.4b[2]
+	WORD $0x4f98eb49 // sdot v9.4s, v26.16b, v24.4b[2]
+	FMOVQ 240(R0), F25
+	WORD $0x6f0c473b // sri v27.16b, v25.16b, #4
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
 	FMOVQ 0(R2), F20
 	FMOVQ 16(R2), F21
 	FMOVD 32(R2), F22

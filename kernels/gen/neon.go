@@ -108,6 +108,15 @@ func (a Neon) Ushr(d, n, s int) {
 	a.word(0x6f000400|uint32(16-s)<<16|uint32(n)<<5|uint32(d), fmt.Sprintf("ushr d.16b, n.16b, #%d", s), d, n)
 }
 
+// Sli puts the bytes of n, shifted left, above the lower s bits of d; Sri, shifted right, below the upper s bits.
+func (a Neon) Sli(d, n, s int) {
+	a.word(0x6f005400|uint32(8+s)<<16|uint32(n)<<5|uint32(d), fmt.Sprintf("sli d.16b, n.16b, #%d", s), d, n)
+}
+
+func (a Neon) Sri(d, n, s int) {
+	a.word(0x6f004400|uint32(16-s)<<16|uint32(n)<<5|uint32(d), fmt.Sprintf("sri d.16b, n.16b, #%d", s), d, n)
+}
+
 func laneText(bits int) string { return map[int]string{8: "16b", 32: "4s"}[bits] }
 
 // Mov copies a vector register.

@@ -43,7 +43,10 @@ func neonQuant(a *Asm, f *form, t int, dot bool) string {
 	name := fmt.Sprintf("mul%sx%dNEON", f.name, t)
 	both := 2
 	if dot {
-		name, both = name+"Dot", 3
+		name = name + "Dot"
+		if f.high != 1 { // see pairs
+			both = 3
+		}
 	}
 	if t > both {
 		e.group = 2
@@ -81,7 +84,7 @@ func (e *mulNeon) work() int        { return e.res(e.t, 0) }
 // hoisted says whether there is room to keep the f16 scales of a super-block as float32; head is their
 // register: of scale (0) or minimum (1).
 func (e *mulNeon) hoisted() bool {
-	return e.super && (e.t == 1 || e.dot && e.t*e.group <= 8)
+	return e.super && (e.t == 1 || e.dot && e.t*e.group <= 8 && e.high != 1)
 }
 func (e *mulNeon) head(m, g int) int { return maskHigh - 1 - m*e.group - g }
 
@@ -92,12 +95,7 @@ func (e *mulNeon) pass() {
 			e.Zero(e.res(r, g))
 		}
 	}
-	if e.low == 4 {
-		e.Bytes(maskLow, 0x0f)
-	}
-	if e.high > 0 {
-		e.Bytes(maskHigh, []uint32{1: 0x10, 2: 0x30}[e.high])
-	}
+	e.masks()
 	id := e.first
 	e.Loop(fmt.Sprintf("block%d", id), 6, func() {
 		if !e.super {
@@ -131,6 +129,23 @@ func (e *mulNeon) pass() {
 	}
 }
 
+// masks sets the masks that unpack, dots5 and dots6 need.
+func (e *mulNeon) masks() {
+	low, high := uint32(0x0f), []uint32{0, 0x10, 0x30}[e.high]
+	switch {
+	case e.low == 8:
+		return
+	case e.pairs():
+		high = 0x11
+	case e.dot && e.high == 2:
+		low, high = 0xf0, 0x33
+	}
+	e.Bytes(maskLow, low)
+	if high != 0 {
+		e.Bytes(maskHigh, high)
+	}
+}
+
 // headScale loads f16 scales (m = 0) or minimums (1) of a super-block as float32.
 func (e *mulNeon) headScale(d, m, g int) {
 	e.Get8(d, 32*m+8*(e.first+g), 8)
@@ -145,7 +160,16 @@ func (e *mulNeon) sub() {
 			if half == 0 || e.half {
 				e.start(half)
 			}
-			e.dots(half)
+			switch {
+			case e.pairs():
+				if half == 0 {
+					e.dots5()
+				}
+			case e.high == 2:
+				e.dots6(half)
+			default:
+				e.dots(half)
+			}
 		case e.low == 8:
 			e.products8(half)
 		default:
@@ -260,6 +284,79 @@ func (e *mulNeon) dots(half int) {
 			e.unpack(w, t, 4*half+j, g)
 			for r := range e.t {
 				e.Lane(opSdotLane, e.acc(r, g), w, e.work()+r, j)
+			}
+		}
+	}
+}
+
+// pairs says whether there is room for the activations of a whole block, so that weights j and 16+j of
+// five bits can be unpacked together (dots5).
+func (e *mulNeon) pairs() bool { return e.dot && e.high == 1 && e.work()+2*e.t+3 <= maskHigh }
+
+// dots5 adds the products of a block of codes of five bits. Of h >> j, shifted by 4 once more or not, the
+// lowest bit stands above the nibble of weight j, bit 4 above that of weight 16+j.
+func (e *mulNeon) dots5() {
+	for r := range e.t {
+		e.Get(e.work()+2*r, 32*r, 1)
+		e.Get(e.work()+2*r+1, 32*r+16, 1)
+	}
+	h := e.work() + 2*e.t
+	w, m := h+1, h+2
+	for g := range e.group {
+		at := 16 * (e.first + g)
+		e.Get(h, e.lowBytes()+at, 0)
+		for j := range 4 {
+			e.Get(w, 64*j+at, 0)
+			if j == 0 {
+				e.V3(opAnd, m, h, maskHigh)
+			} else {
+				e.Ushr(m, h, j)
+				e.V3(opAnd, m, m, maskHigh)
+			}
+			e.Sli(w, m, 4)
+			for r := range e.t {
+				e.Lane(opSdotLane, e.acc(r, g), w, e.work()+2*r, j)
+			}
+			e.Get(w, 64*j+at, 0)
+			e.Sri(m, w, 4)
+			for r := range e.t {
+				e.Lane(opSdotLane, e.acc(r, g), m, e.work()+2*r+1, j)
+			}
+		}
+	}
+}
+
+// dots6 adds the products of half a block of codes of six bits. Of the four fields of two bits, two at a
+// time are taken out: the lower one is shifted above its nibble, the upper one stands there.
+func (e *mulNeon) dots6(half int) {
+	for r := range e.t {
+		e.Get(e.work()+r, 32*r+16*half, 1)
+	}
+	w := e.work() + e.t
+	m := w + 1 // and the next
+	for g := range e.group {
+		at := 16 * (e.first + g)
+		e.Get(m+1, e.lowBytes()+64*half+at, 0)
+		e.V3(opAnd, m, m+1, maskHigh)
+		e.Ushr(m+1, m+1, 2)
+		e.V3(opAnd, m+1, m+1, maskHigh)
+		for j := range 4 {
+			x, field := w, m+j%2
+			e.Get(w, 64*j+at, 0)
+			switch {
+			case half == 0 && j < 2:
+				e.Sli(w, field, 4)
+			case half == 0:
+				e.V3(opBit, w, field, maskLow)
+			case j < 2:
+				e.Ushr(w, w, 4)
+				e.Sli(w, field, 4)
+			default:
+				e.Sri(field, w, 4)
+				x = field
+			}
+			for r := range e.t {
+				e.Lane(opSdotLane, e.acc(r, g), x, e.work()+r, j)
 			}
 		}
 	}
