@@ -1,5 +1,5 @@
-// Command gen writes the assembly of package kernels: quant_amd64.s and vec_amd64.s, each with a file
-// of Go declarations. It is run in the folder of the package (go generate).
+// Command gen writes the assembly of package kernels: quant_amd64.s, vec_amd64.s and gelu_amd64.s, each with a
+// file of Go declarations. It is run in the folder of the package (go generate).
 package main
 
 import (
@@ -28,7 +28,7 @@ func generate() (map[string][]byte, error) {
 	for _, part := range []struct {
 		name string
 		emit func(*Asm)
-	}{{"quant", quant}, {"vec", vec}} {
+	}{{"quant", quant}, {"vec", vec}, {"gelu", gelu}} {
 		var a Asm
 		part.emit(&a)
 		asm, stubs, err := a.Files()

@@ -1,0 +1,56 @@
+package kernels
+
+// The constants of GeluMul: twice the square root of 2/pi, and that times 0.044715.
+const (
+	geluC1 = float32(1.5957691216057308)
+	geluC3 = float32(0.07135481282553614)
+)
+
+// GeluMul writes y = gelu(gate) * up (Shazeer, "GLU Variants Improve Transformer", 2020) with the approximation of
+// Hendrycks and Gimpel ("Gaussian Error Linear Units", 2016): gelu(g) = g/2 * (1 + tanh(sqrt(2/pi) * (g + 0.044715 g^3))),
+// computed as g / (1 + exp(-(c1*g + c3*g^3))), which is the same. gate and up have at least as many elements as y; y may
+// be gate or up.
+func GeluMul(y, gate, up []float32) {
+	gate, up = gate[:len(y)], up[:len(y)]
+	for from := 0; from < len(y); from += stretch {
+		to := min(from+stretch, len(y))
+		geluMul(y[from:to], gate[from:to], up[from:to])
+		safepoint()
+	}
+}
+
+func geluMul(y, gate, up []float32) {
+	for i := geluMulFast(y, gate, up); i < len(y); i++ {
+		g := gate[i]
+		t := fma32(float32(g*g), geluC3, geluC1)
+		d := 1 + exp32(-float32(t*g))
+		y[i] = float32(g/d) * up[i]
+	}
+}
+
+// SoftCap turns each x into top * tanh(x/top), top > 0 (Bello et al., "Neural Combinatorial Optimization", 2016),
+// computed as top - 2*top/(1 + exp(2x/top)): within 1e-7*top of it.
+func SoftCap(x []float32, top float32) {
+	for from := 0; from < len(x); from += stretch {
+		softCap(x[from:min(from+stretch, len(x))], top)
+		safepoint()
+	}
+}
+
+func softCap(x []float32, top float32) {
+	c := [3]float32{top, 2 / top, 2 * top}
+	for i := softCapFast(x, &c); i < len(x); i++ {
+		d := 1 + exp32(float32(x[i]*c[1]))
+		x[i] = c[0] - float32(c[2]/d)
+	}
+}
+
+// AddScaled adds x*s to y and leaves x*s in x, element by element. x has at least as many elements as y.
+func AddScaled(y, x []float32, s float32) {
+	x = x[:len(y)]
+	scaleInto(x, x, s)
+	Add(y, x)
+}
+
+// Scale multiplies every element of x by s.
+func Scale(x []float32, s float32) { scaleInto(x, x, s) }
