@@ -54,3 +54,14 @@ func AddScaled(y, x []float32, s float32) {
 
 // Scale multiplies every element of x by s.
 func Scale(x []float32, s float32) { scaleInto(x, x, s) }
+
+// ClampedGLU writes y = g/(1+exp(-slope*g)) * (u+1), g being gate but at most limit, and u being up but within limit of
+// 0 (OpenAI, gpt-oss, 2025). gate and up have at least as many elements as y; y may be gate or up.
+func ClampedGLU(y, gate, up []float32, slope, limit float32) {
+	gate, up = gate[:len(y)], up[:len(y)]
+	for i := range y {
+		g, u := min(gate[i], limit), max(min(up[i], limit), -limit)
+		d := 1 + exp32(-float32(g*slope))
+		y[i] = float32(g/d) * (u + 1)
+	}
+}
