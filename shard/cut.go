@@ -158,10 +158,7 @@ func (c *cutter) add(p Part, target any, prefix string) error {
 
 // check holds a tensor against what is wanted.
 func check(t gguf.Tensor, want arch.Tensor) error {
-	shape := []int{want.Cols}
-	if want.Rows > 0 {
-		shape = append(shape, want.Rows)
-	}
+	shape := want.Dims
 	ok := len(t.Dims) >= len(shape)
 	for i, d := range t.Dims {
 		if i < len(shape) {

@@ -67,7 +67,7 @@ func TestRefusedModels(t *testing.T) {
 		kind error
 		text string
 	}{
-		{"other architecture", with("general.architecture", gguf.String("gemma3")), arch.ErrModel, "supported are llama, qwen2"},
+		{"other architecture", with("general.architecture", gguf.String("mamba")), arch.ErrModel, "supported are llama, qwen2"},
 		{"no architecture", without(t, "general.architecture"), arch.ErrModel, "general.architecture"},
 		{"no layers key", without(t, "llama.block_count"), arch.ErrModel, "llama.block_count"},
 		{"no layers", with("llama.block_count", gguf.Uint32(0)), arch.ErrModel, "llama.block_count is 0"},

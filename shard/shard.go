@@ -100,7 +100,7 @@ func Open(meta *gguf.File, src Source, span Span, opt Options) (*Shard, error) {
 		opt.MaxRows = defaultMaxRows
 	}
 	s := &Shard{info: info, params: params, span: span, opt: opt}
-	s.step.arch = arch.NewStep(params, opt.Workers)
+	s.step.arch = arch.NewStep(params, span.First, opt.Workers)
 	if err := s.load(src); err != nil {
 		return nil, err
 	}

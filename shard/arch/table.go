@@ -5,10 +5,12 @@ import (
 	"strings"
 )
 
-// Arch is an entry of the table: what a file calls it and how a layer of it is made.
+// Arch is an entry of the table: what a file calls it, how a layer of it is made, and which numbers it has beside
+// those of all.
 type Arch struct {
-	Name  string
-	Layer func() Layer // an empty one, its weights yet to be bound
+	Name    string
+	Layer   func() Layer               // an empty one, its weights yet to be bound
+	Numbers func(r *reader, p *Params) // nil: none
 }
 
 // Layer is one block of a Transformer.
@@ -20,8 +22,15 @@ type Layer interface {
 // Table lists the supported architectures.
 func Table() []Arch {
 	return []Arch{
-		{"llama", func() Layer { return new(llama) }},
-		{"qwen2", func() Layer { return new(qwen2) }},
+		{"llama", func() Layer { return new(llama) }, nil},
+		{"qwen2", func() Layer { return new(qwen2) }, nil},
+		{"qwen3", func() Layer { return new(qwen3) }, nil},
+		{"qwen3moe", func() Layer { return new(qwen3moe) }, mixtureNumbers},
+		{"gemma2", func() Layer { return new(gemma2) }, gemma2Numbers},
+		{"gemma3", func() Layer { return new(gemma3) }, gemma3Numbers},
+		{"phi3", func() Layer { return new(phi3) }, phi3Numbers},
+		{"smollm3", func() Layer { return new(smollm3) }, nil},
+		{"gpt-oss", func() Layer { return new(gptoss) }, gptossNumbers},
 	}
 }
 
