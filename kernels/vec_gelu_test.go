@@ -139,3 +139,15 @@ func TestMatrixPart(t *testing.T) {
 		}()
 	}
 }
+
+func TestClampedGLU(t *testing.T) {
+	var gate, up []float32
+	var want []float64
+	for x := -20.0; x < 20; x += 0.37 {
+		gate, up = append(gate, float32(x)), append(up, float32(-x/2))
+		g, u := min(float64(float32(x)), 7), max(min(float64(float32(-x/2)), 7), -7)
+		want = append(want, g/(1+math.Exp(-float64(float32(1.702))*g))*(u+1))
+	}
+	ClampedGLU(gate, gate, up, 1.702, 7)
+	near(t, "ClampedGLU", gate, want, 2e-7)
+}

@@ -178,16 +178,20 @@ func TestRewind(t *testing.T) {
 	})
 }
 
-// The same on a real model, for some cuts and chunks.
+// The same on real models, for some cuts and chunks.
 func TestRealModelBits(t *testing.T) {
-	p := cut(t, model(t, smol))
+	for file, text := range map[string]string{smol: "smollm2.golden", gemma: "gemma3.golden"} {
+		t.Run(text, func(t *testing.T) { realModelBits(t, cut(t, model(t, file)), readGolden(t, text).tokens) })
+	}
+}
+
+func realModelBits(t *testing.T, p parts, tokens []int32) {
 	one, two := workers(t, 1), workers(t, 2)
-	tokens := readGolden(t, "smollm2.golden").tokens
 	want := p.open(t, shard.Options{Workers: one}).alone(t, tokens, len(tokens))
 	for i, c := range []struct {
 		at    []int
 		chunk int
-	}{{[]int{10}, 32}, {[]int{1, 29}, 7}, {[]int{6, 12, 18, 24}, 512}, {nil, 1}} {
+	}{{[]int{10}, 32}, {[]int{1, 17}, 7}, {[]int{6, 8, 12, 16}, 512}, {nil, 1}} {
 		line := p.open(t, shard.Options{Workers: []*kernels.Workers{two, one}[i%2], MaxRows: 40}, c.at...)
 		what := fmt.Sprintf("cut at %v, chunks of %d", c.at, c.chunk)
 		flows := []*flow{line.flow(t, tokens[5:25], 64), line.flow(t, tokens, 64), line.flow(t, tokens[40:], 64)}

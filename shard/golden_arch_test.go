@@ -94,3 +94,40 @@ func TestGoldenArchitectures(t *testing.T) {
 		})
 	}
 }
+
+// The goldens tell a model from one that differs in a single number: nothing that an architecture does is idle in them.
+func TestGoldensTellModelsApart(t *testing.T) {
+	u, f := gguf.Uint32, gguf.Float32
+	for _, c := range []struct {
+		name, key string
+		value     gguf.Value
+	}{
+		{"mistral", "llama.attention.sliding_window", u(10)},
+		{"gemma3", "gemma3.attention.sliding_window", u(8)},
+		{"gemma3", "gemma3.attention.sliding_window_pattern", u(5)},
+		{"gemma3", "gemma3.rope.freq_base", f(10000)},
+		{"gemma3", "gemma3.rope.freq_base_swa", f(1e6)},
+		{"gemma2", "gemma2.attention.sliding_window", u(10)},
+		{"gemma2", "gemma2.attn_logit_softcapping", f(3)},
+		{"gemma2", "gemma2.final_logit_softcapping", f(4.1)},
+		{"phi3", "phi3.attention.sliding_window", u(34)},
+		{"phi4", "phi3.rope.scaling.attn_factor", f(1)},
+		{"phi4", "phi3.rope.scaling.original_context_length", u(256)},
+		{"qwen3moe", "qwen3moe.expert_used_count", u(3)},
+		{"gpt-oss", "gpt-oss.attention.sliding_window", u(11)},
+		{"gpt-oss", "gpt-oss.rope.scaling.factor", f(7)},
+	} {
+		t.Run(c.name+" "+c.key, func(t *testing.T) {
+			data := rewrite(t, goldens(t)[c.name], func(f *gguf.File) ([]gguf.Pair, []gguf.Tensor) {
+				pairs := slices.DeleteFunc(slices.Clone(f.KV.Pairs()), func(p gguf.Pair) bool { return p.Key == c.key })
+				return append(pairs, gguf.Pair{Key: c.key, Value: c.value}), f.Tensors
+			})
+			f := parse(t, data)
+			want, _ := f.KV.Floats("lamina.golden.logits")
+			got := cut(t, f).open(t, shard.Options{Workers: workers(t, 1)}).alone(t, goldenTokens(t, f), 80)
+			if rel, _ := distance(got, want); !(rel > 1e-4) {
+				t.Errorf("relative square error %.2g with another %s", rel, c.key)
+			}
+		})
+	}
+}

@@ -204,6 +204,7 @@ func model(t testing.TB, name string) *gguf.File {
 }
 
 const (
-	smol = "SmolLM2-135M-Instruct.Q4_1.gguf"
-	qwen = "qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf"
+	smol  = "SmolLM2-135M-Instruct.Q4_1.gguf"
+	qwen  = "qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf"
+	gemma = "gemma-3-270m-Q4_K_M.gguf"
 )
