@@ -134,7 +134,63 @@ DATA geluConst<>+48(SB)/4, $0x3d922279
 DATA geluConst<>+52(SB)/4, $0x3d922279
 DATA geluConst<>+56(SB)/4, $0x3d922279
 DATA geluConst<>+60(SB)/4, $0x3d922279
-GLOBL geluConst<>(SB), RODATA|NOPTR, $64
+DATA geluConst<>+64(SB)/4, $0x3f3504f3
+DATA geluConst<>+68(SB)/4, $0x3f3504f3
+DATA geluConst<>+72(SB)/4, $0x3f3504f3
+DATA geluConst<>+76(SB)/4, $0x3f3504f3
+DATA geluConst<>+80(SB)/4, $0x3f3504f3
+DATA geluConst<>+84(SB)/4, $0x3f3504f3
+DATA geluConst<>+88(SB)/4, $0x3f3504f3
+DATA geluConst<>+92(SB)/4, $0x3f3504f3
+DATA geluConst<>+96(SB)/4, $0x3ea7ba05
+DATA geluConst<>+100(SB)/4, $0x3ea7ba05
+DATA geluConst<>+104(SB)/4, $0x3ea7ba05
+DATA geluConst<>+108(SB)/4, $0x3ea7ba05
+DATA geluConst<>+112(SB)/4, $0x3ea7ba05
+DATA geluConst<>+116(SB)/4, $0x3ea7ba05
+DATA geluConst<>+120(SB)/4, $0x3ea7ba05
+DATA geluConst<>+124(SB)/4, $0x3ea7ba05
+DATA geluConst<>+128(SB)/4, $0x3e827906
+DATA geluConst<>+132(SB)/4, $0x3e827906
+DATA geluConst<>+136(SB)/4, $0x3e827906
+DATA geluConst<>+140(SB)/4, $0x3e827906
+DATA geluConst<>+144(SB)/4, $0x3e827906
+DATA geluConst<>+148(SB)/4, $0x3e827906
+DATA geluConst<>+152(SB)/4, $0x3e827906
+DATA geluConst<>+156(SB)/4, $0x3e827906
+DATA geluConst<>+160(SB)/4, $0xbe91a98e
+DATA geluConst<>+164(SB)/4, $0xbe91a98e
+DATA geluConst<>+168(SB)/4, $0xbe91a98e
+DATA geluConst<>+172(SB)/4, $0xbe91a98e
+DATA geluConst<>+176(SB)/4, $0xbe91a98e
+DATA geluConst<>+180(SB)/4, $0xbe91a98e
+DATA geluConst<>+184(SB)/4, $0xbe91a98e
+DATA geluConst<>+188(SB)/4, $0xbe91a98e
+DATA geluConst<>+192(SB)/4, $0x3fb5f0e3
+DATA geluConst<>+196(SB)/4, $0x3fb5f0e3
+DATA geluConst<>+200(SB)/4, $0x3fb5f0e3
+DATA geluConst<>+204(SB)/4, $0x3fb5f0e3
+DATA geluConst<>+208(SB)/4, $0x3fb5f0e3
+DATA geluConst<>+212(SB)/4, $0x3fb5f0e3
+DATA geluConst<>+216(SB)/4, $0x3fb5f0e3
+DATA geluConst<>+220(SB)/4, $0x3fb5f0e3
+DATA geluConst<>+224(SB)/4, $0xbfba00e3
+DATA geluConst<>+228(SB)/4, $0xbfba00e3
+DATA geluConst<>+232(SB)/4, $0xbfba00e3
+DATA geluConst<>+236(SB)/4, $0xbfba00e3
+DATA geluConst<>+240(SB)/4, $0xbfba00e3
+DATA geluConst<>+244(SB)/4, $0xbfba00e3
+DATA geluConst<>+248(SB)/4, $0xbfba00e3
+DATA geluConst<>+252(SB)/4, $0xbfba00e3
+DATA geluConst<>+256(SB)/4, $0x3f87dc22
+DATA geluConst<>+260(SB)/4, $0x3f87dc22
+DATA geluConst<>+264(SB)/4, $0x3f87dc22
+DATA geluConst<>+268(SB)/4, $0x3f87dc22
+DATA geluConst<>+272(SB)/4, $0x3f87dc22
+DATA geluConst<>+276(SB)/4, $0x3f87dc22
+DATA geluConst<>+280(SB)/4, $0x3f87dc22
+DATA geluConst<>+284(SB)/4, $0x3f87dc22
+GLOBL geluConst<>(SB), RODATA|NOPTR, $288
 
 // func geluMulAVX2(y *float32, gt *float32, up *float32, n int)
 TEXT ·geluMulAVX2(SB), NOSPLIT, $0-32
@@ -203,6 +259,99 @@ loop:
 	ADDQ $64, DI
 	ADDQ $64, SI
 	ADDQ $64, DX
+	DECQ CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func geluErfAVX2(x *float32, n int)
+TEXT ·geluErfAVX2(SB), NOSPLIT, $0-16
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	VMOVUPS expConst<>+288(SB), Y14
+	VMOVUPS expConst<>+256(SB), Y15
+loop:
+	VMOVUPS 0(DI), Y8
+	VANDPS expConst<>+416(SB), Y8, Y0
+	VXORPS Y0, Y8, Y0
+	VMULPS geluConst<>+64(SB), Y0, Y0
+	VMOVUPS geluConst<>+96(SB), Y12
+	VFMADD213PS Y14, Y0, Y12
+	VDIVPS Y12, Y14, Y12
+	VMOVUPS geluConst<>+224(SB), Y10
+	VFMADD231PS geluConst<>+256(SB), Y12, Y10
+	VFMADD213PS geluConst<>+192(SB), Y12, Y10
+	VFMADD213PS geluConst<>+160(SB), Y12, Y10
+	VFMADD213PS geluConst<>+128(SB), Y12, Y10
+	VMULPS Y12, Y10, Y10
+	VMULPS Y0, Y0, Y0
+	VXORPS expConst<>+416(SB), Y0, Y0
+	VMOVUPS 32(DI), Y9
+	VANDPS expConst<>+416(SB), Y9, Y4
+	VXORPS Y4, Y9, Y4
+	VMULPS geluConst<>+64(SB), Y4, Y4
+	VMOVUPS geluConst<>+96(SB), Y13
+	VFMADD213PS Y14, Y4, Y13
+	VDIVPS Y13, Y14, Y13
+	VMOVUPS geluConst<>+224(SB), Y11
+	VFMADD231PS geluConst<>+256(SB), Y13, Y11
+	VFMADD213PS geluConst<>+192(SB), Y13, Y11
+	VFMADD213PS geluConst<>+160(SB), Y13, Y11
+	VFMADD213PS geluConst<>+128(SB), Y13, Y11
+	VMULPS Y13, Y11, Y11
+	VMULPS Y4, Y4, Y4
+	VXORPS expConst<>+416(SB), Y4, Y4
+	VCMPPS $0x15, expConst<>+352(SB), Y0, Y3
+	VCMPPS $0x15, expConst<>+352(SB), Y4, Y7
+	VMOVUPS expConst<>+32(SB), Y1
+	VMOVUPS expConst<>+32(SB), Y5
+	VFMADD231PS expConst<>+0(SB), Y0, Y1
+	VFMADD231PS expConst<>+0(SB), Y4, Y5
+	VSUBPS expConst<>+32(SB), Y1, Y2
+	VSUBPS expConst<>+32(SB), Y5, Y6
+	VFMADD231PS expConst<>+64(SB), Y2, Y0
+	VFMADD231PS expConst<>+64(SB), Y6, Y4
+	VFMADD231PS expConst<>+96(SB), Y2, Y0
+	VFMADD231PS expConst<>+96(SB), Y6, Y4
+	VMOVUPS expConst<>+160(SB), Y2
+	VMOVUPS expConst<>+160(SB), Y6
+	VFMADD231PS expConst<>+128(SB), Y0, Y2
+	VFMADD231PS expConst<>+128(SB), Y4, Y6
+	VFMADD213PS expConst<>+192(SB), Y0, Y2
+	VFMADD213PS expConst<>+192(SB), Y4, Y6
+	VFMADD213PS expConst<>+224(SB), Y0, Y2
+	VFMADD213PS expConst<>+224(SB), Y4, Y6
+	VFMADD213PS expConst<>+256(SB), Y0, Y2
+	VFMADD213PS expConst<>+256(SB), Y4, Y6
+	VFMADD213PS expConst<>+288(SB), Y0, Y2
+	VFMADD213PS expConst<>+288(SB), Y4, Y6
+	VFMADD213PS expConst<>+288(SB), Y0, Y2
+	VFMADD213PS expConst<>+288(SB), Y4, Y6
+	VPSLLD $23, Y1, Y1
+	VPSLLD $23, Y5, Y5
+	VPADDD expConst<>+320(SB), Y1, Y1
+	VPADDD expConst<>+320(SB), Y5, Y5
+	VMULPS Y1, Y2, Y0
+	VANDPS Y3, Y0, Y0
+	VMULPS Y5, Y6, Y4
+	VANDPS Y7, Y4, Y4
+	VMULPS Y0, Y10, Y10
+	VMULPS Y15, Y10, Y10
+	VSUBPS Y10, Y15, Y10
+	VANDPS expConst<>+416(SB), Y8, Y0
+	VXORPS Y0, Y10, Y10
+	VADDPS Y15, Y10, Y10
+	VMULPS Y8, Y10, Y10
+	VMOVUPS Y10, 0(DI)
+	VMULPS Y4, Y11, Y11
+	VMULPS Y15, Y11, Y11
+	VSUBPS Y11, Y15, Y11
+	VANDPS expConst<>+416(SB), Y9, Y4
+	VXORPS Y4, Y11, Y11
+	VADDPS Y15, Y11, Y11
+	VMULPS Y9, Y11, Y11
+	VMOVUPS Y11, 32(DI)
+	ADDQ $64, DI
 	DECQ CX
 	JNZ loop
 	VZEROUPPER
@@ -322,6 +471,77 @@ loop:
 	ADDQ $64, DI
 	ADDQ $64, SI
 	ADDQ $64, DX
+	DECQ CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func geluErfAVX512(x *float32, n int)
+TEXT ·geluErfAVX512(SB), NOSPLIT, $0-16
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	VBROADCASTSS expConst<>+0(SB), Z16
+	VBROADCASTSS expConst<>+32(SB), Z17
+	VBROADCASTSS expConst<>+64(SB), Z18
+	VBROADCASTSS expConst<>+96(SB), Z19
+	VBROADCASTSS expConst<>+128(SB), Z20
+	VBROADCASTSS expConst<>+160(SB), Z21
+	VBROADCASTSS expConst<>+192(SB), Z22
+	VBROADCASTSS expConst<>+224(SB), Z23
+	VBROADCASTSS expConst<>+256(SB), Z24
+	VBROADCASTSS expConst<>+288(SB), Z25
+	VBROADCASTSS expConst<>+320(SB), Z26
+	VBROADCASTSS expConst<>+352(SB), Z27
+	VBROADCASTSS expConst<>+384(SB), Z28
+	VBROADCASTSS expConst<>+416(SB), Z29
+	VBROADCASTSS geluConst<>+64(SB), Z4
+	VBROADCASTSS geluConst<>+96(SB), Z5
+	VBROADCASTSS geluConst<>+128(SB), Z6
+	VBROADCASTSS geluConst<>+160(SB), Z7
+	VBROADCASTSS geluConst<>+192(SB), Z13
+	VBROADCASTSS geluConst<>+224(SB), Z14
+	VBROADCASTSS geluConst<>+256(SB), Z15
+loop:
+	VMOVUPS 0(DI), Z8
+	VANDPS Z29, Z8, Z0
+	VXORPS Z0, Z8, Z0
+	VMULPS Z4, Z0, Z0
+	VMOVUPS Z5, Z12
+	VFMADD213PS Z25, Z0, Z12
+	VDIVPS Z12, Z25, Z12
+	VMOVUPS Z14, Z10
+	VFMADD231PS Z15, Z12, Z10
+	VFMADD213PS Z13, Z12, Z10
+	VFMADD213PS Z7, Z12, Z10
+	VFMADD213PS Z6, Z12, Z10
+	VMULPS Z12, Z10, Z10
+	VMULPS Z0, Z0, Z0
+	VXORPS Z29, Z0, Z0
+	VCMPPS $0x15, Z27, Z0, K1
+	VMOVUPS Z17, Z1
+	VFMADD231PS Z16, Z0, Z1
+	VSUBPS Z17, Z1, Z2
+	VFMADD231PS Z18, Z2, Z0
+	VFMADD231PS Z19, Z2, Z0
+	VMOVUPS Z21, Z2
+	VFMADD231PS Z20, Z0, Z2
+	VFMADD213PS Z22, Z0, Z2
+	VFMADD213PS Z23, Z0, Z2
+	VFMADD213PS Z24, Z0, Z2
+	VFMADD213PS Z25, Z0, Z2
+	VFMADD213PS Z25, Z0, Z2
+	VPSLLD $23, Z1, Z1
+	VPADDD Z26, Z1, Z1
+	VMULPS.Z Z1, Z2, K1, Z0
+	VMULPS Z0, Z10, Z10
+	VMULPS Z24, Z10, Z10
+	VSUBPS Z10, Z24, Z10
+	VANDPS Z29, Z8, Z0
+	VXORPS Z0, Z10, Z10
+	VADDPS Z24, Z10, Z10
+	VMULPS Z8, Z10, Z10
+	VMOVUPS Z10, 0(DI)
+	ADDQ $64, DI
 	DECQ CX
 	JNZ loop
 	VZEROUPPER

@@ -9,6 +9,11 @@ package kernels
 //go:noescape
 func geluMulAVX2(y *float32, gt *float32, up *float32, n int)
 
+// geluErfAVX2 turns x into x*(1+erf(x/sqrt(2)))/2 for 16*n elements.
+//
+//go:noescape
+func geluErfAVX2(x *float32, n int)
+
 // softCapAVX2 turns x into top[0] - top[2]/(1+exp(x*top[1])) for 16*n elements.
 //
 //go:noescape
@@ -18,6 +23,11 @@ func softCapAVX2(x *float32, top *float32, n int)
 //
 //go:noescape
 func geluMulAVX512(y *float32, gt *float32, up *float32, n int)
+
+// geluErfAVX512 turns x into x*(1+erf(x/sqrt(2)))/2 for 16*n elements.
+//
+//go:noescape
+func geluErfAVX512(x *float32, n int)
 
 // softCapAVX512 turns x into top[0] - top[2]/(1+exp(x*top[1])) for 16*n elements.
 //

@@ -1,9 +1,19 @@
 package kernels
 
-// The constants of GeluMul: twice the square root of 2/pi, and that times 0.044715.
+import "math"
+
+// The constants of GeluMul: twice the square root of 2/pi, and that times 0.044715. Those of GELU: the root of 1/2, and
+// the approximation of erf by Hastings (Abramowitz and Stegun, "Handbook of Mathematical Functions", 7.1.26).
 const (
-	geluC1 = float32(1.5957691216057308)
-	geluC3 = float32(0.07135481282553614)
+	geluC1   = float32(1.5957691216057308)
+	geluC3   = float32(0.07135481282553614)
+	geluRoot = float32(0.7071067811865476)
+	erfP     = float32(0.3275911)
+	erfA1    = float32(0.254829592)
+	erfA2    = float32(-0.284496736)
+	erfA3    = float32(1.421413741)
+	erfA4    = float32(-1.453152027)
+	erfA5    = float32(1.061405429)
 )
 
 // GeluMul writes y = gelu(gate) * up (Shazeer, "GLU Variants Improve Transformer", 2020) with the approximation of
@@ -26,6 +36,65 @@ func geluMul(y, gate, up []float32) {
 		d := 1 + exp32(-float32(t*g))
 		y[i] = float32(g/d) * up[i]
 	}
+}
+
+// GELU turns each x into x * (1 + erf(x/sqrt(2))) / 2 (Hendrycks and Gimpel, 2016), within 2e-7*|x| of it.
+func GELU(x []float32) {
+	for from := 0; from < len(x); from += stretch {
+		geluErf(x[from:min(from+stretch, len(x))])
+		safepoint()
+	}
+}
+
+func geluErf(x []float32) {
+	for i := geluErfFast(x); i < len(x); i++ {
+		v := x[i]
+		z := float32(math.Float32frombits(math.Float32bits(v)&^(1<<31)) * geluRoot)
+		t := 1 / fma32(z, erfP, 1)
+		p := fma32(t, erfA5, erfA4)
+		p = fma32(t, p, erfA3)
+		p = fma32(t, p, erfA2)
+		p = fma32(t, p, erfA1)
+		p = float32(t * p)
+		half := 0.5 - float32(float32(p*exp32(-float32(z*z)))*0.5)
+		if math.Signbit(float64(v)) {
+			half = -half
+		}
+		x[i] = v * (0.5 + half)
+	}
+}
+
+// LayerNorm writes y = (x-mean) / sqrt(variance + eps) * weight + bias for each of rows rows of cols elements (Ba et
+// al., "Layer Normalization", 2016). weight and bias have cols elements. y may be x.
+func LayerNorm(y, x, weight, bias []float32, rows, cols int, eps float32) {
+	if cols <= 0 || rows <= 0 {
+		return
+	}
+	y, x, weight, bias = y[:rows*cols], x[:rows*cols], weight[:cols], bias[:cols]
+	for r := range rows {
+		layerNormRow(y[r*cols:(r+1)*cols], x[r*cols:(r+1)*cols], weight, bias, eps)
+		safepoint()
+	}
+}
+
+func layerNormRow(y, x, weight, bias []float32, eps float32) {
+	var acc [lanes]float32
+	for i, v := range x {
+		acc[i%lanes] += v
+	}
+	mean := laneSum(&acc) / float32(len(x))
+	for i, v := range x {
+		y[i] = v - mean
+	}
+	acc = [lanes]float32{}
+	for i := squaresFast(&acc, y); i < len(y); i++ {
+		acc[i%lanes] = fma32(y[i], y[i], acc[i%lanes])
+	}
+	inv := rmsScale(laneSum(&acc), len(x), eps)
+	for i := scaleMulFast(y, y, weight, inv); i < len(y); i++ {
+		y[i] = float32(y[i]*inv) * weight[i]
+	}
+	add(y, bias)
 }
 
 // SoftCap turns each x into top * tanh(x/top), top > 0 (Bello et al., "Neural Combinatorial Optimization", 2016),

@@ -25,3 +25,15 @@ func softCapFast(x []float32, top *[3]float32) int {
 	}
 	return n
 }
+
+func geluErfFast(x []float32) int {
+	n := fast(len(x))
+	switch {
+	case n == 0:
+	case active == avx512:
+		geluErfAVX512(&x[0], n/lanes)
+	default:
+		geluErfAVX2(&x[0], n/lanes)
+	}
+	return n
+}

@@ -22,6 +22,42 @@ func testGeluMul(t *testing.T) {
 	near(t, "GeluMul", gate, want, 1e-7)
 }
 
+func TestGELU(t *testing.T) { eachImpl(t, testGELU) }
+
+func testGELU(t *testing.T) {
+	for x := -12.0; x < 12; x += 0.0137 {
+		v := []float32{float32(x)}
+		v = append(v, make([]float32, 31)...) // long enough for assembly
+		GELU(v)
+		g := float64(float32(x))
+		if want := g * (1 + math.Erf(g/math.Sqrt2)) / 2; math.Abs(float64(v[0])-want) > 2e-7*max(1, math.Abs(g)) {
+			t.Fatalf("gelu(%g) is %g, want %g", x, v[0], want)
+		}
+	}
+}
+
+func TestLayerNorm(t *testing.T) { eachImpl(t, testLayerNorm) }
+
+func testLayerNorm(t *testing.T) {
+	const rows, cols = 3, 77
+	x, w, b := normals(1, rows*cols), normals(2, cols), normals(3, cols)
+	want := make([]float64, len(x))
+	for r := range rows {
+		mean, variance := 0.0, 0.0
+		for _, v := range x[r*cols : (r+1)*cols] {
+			mean += float64(v) / cols
+		}
+		for _, v := range x[r*cols : (r+1)*cols] {
+			variance += (float64(v) - mean) * (float64(v) - mean) / cols
+		}
+		for i, v := range x[r*cols : (r+1)*cols] {
+			want[r*cols+i] = (float64(v)-mean)/math.Sqrt(variance+1e-5)*float64(w[i]) + float64(b[i])
+		}
+	}
+	LayerNorm(x, x, w, b, rows, cols, 1e-5)
+	near(t, "LayerNorm", x, want, 1e-6)
+}
+
 func TestSoftCap(t *testing.T) { eachImpl(t, testSoftCap) }
 
 func testSoftCap(t *testing.T) {
@@ -47,6 +83,16 @@ func TestGeluLevels(t *testing.T) {
 			asGeneric(rt, "GeluMul", func() []float32 {
 				out := make([]float32, n)
 				GeluMul(out, x, y)
+				return out
+			})
+			asGeneric(rt, "GELU", func() []float32 {
+				out := slices.Clone(x)
+				GELU(out)
+				return out
+			})
+			asGeneric(rt, "LayerNorm", func() []float32 {
+				out := make([]float32, n)
+				LayerNorm(out, x, y, x, 1, n, 1e-5)
 				return out
 			})
 			asGeneric(rt, "SoftCap", func() []float32 {
@@ -79,6 +125,10 @@ func TestEmulatedGelu(t *testing.T) {
 				e.call(t, "geluMul"+level, got, x, y, steps)
 				sameBits(t, "geluMul"+level, got, want)
 				want, got = slices.Clone(x), slices.Clone(x)
+				geluErf(want)
+				e.call(t, "geluErf"+level, got, steps)
+				sameBits(t, "geluErf"+level, got, want)
+				want, got = slices.Clone(x), slices.Clone(x)
 				softCap(want, 30)
 				e.call(t, "softCap"+level, got, []float32{30, float32(2) / 30, 60}, steps)
 				sameBits(t, "softCap"+level, got, want)
@@ -94,8 +144,17 @@ func TestGeluBits(t *testing.T) {
 		GeluMul(x, x, exactly(2, 999, 3))
 		y := exactly(3, 999, 90)
 		SoftCap(y, 30)
-		if g, s := bitsOf(x), bitsOf(y); g != 0x16de6bf04f49fad1 || s != 0x71897a0683eb6de8 {
-			t.Errorf("GeluMul %#x, SoftCap %#x", g, s)
+		z := exactly(4, 999, 6)
+		GELU(z)
+		n := exactly(5, 999, 6)
+		LayerNorm(n, n, exactly(6, 333, 2), exactly(7, 333, 2), 3, 333, 1e-5)
+		for name, c := range map[string]struct {
+			x    []float32
+			want uint64
+		}{"GeluMul": {x, 0x16de6bf04f49fad1}, "SoftCap": {y, 0x71897a0683eb6de8}, "GELU": {z, 0xfa17643b4580d549}, "LayerNorm": {n, 0x228eae9c3ff05c93}} {
+			if got := bitsOf(c.x); got != c.want {
+				t.Errorf("%s: bits %#x, want %#x", name, got, c.want)
+			}
 		}
 	})
 }
