@@ -158,6 +158,9 @@ func TestLastLogitsOnly(t *testing.T) {
 func TestRewind(t *testing.T) {
 	eachModel(t, func(t *testing.T, p parts, vocab int) {
 		line := p.open(t, shard.Options{Workers: workers(t, 1)}, 1)
+		if line[0].Info().Encoder {
+			t.Skip("an encoder's text comes whole")
+		}
 		tokens := randomTokens(5, 90, vocab)
 		want := line.alone(t, tokens, 90)
 		f := line.flow(t, slices.Concat(tokens[:70], randomTokens(6, 20, vocab)), 90)

@@ -1,6 +1,7 @@
 package shard_test
 
 import (
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -79,12 +80,15 @@ func TestGoldenArchitectures(t *testing.T) {
 			f := parse(t, data)
 			want, ok := f.KV.Floats("lamina.golden.logits")
 			if !ok {
-				t.Fatal("no logits")
+				want, ok = f.KV.Floats("lamina.golden.embedding")
+			}
+			if !ok {
+				t.Fatal("no logits and no embedding")
 			}
 			s := cut(t, f).open(t, shard.Options{Workers: workers(t, 1)})
 			got := s.alone(t, goldenTokens(t, f), 33)
 			if len(got) != len(want) {
-				t.Fatalf("%d logits, want %d", len(got), len(want))
+				t.Fatalf("%d numbers, want %d", len(got), len(want))
 			}
 			rel, worst := distance(got, want)
 			t.Logf("relative square error %.2g, worst %.2g", rel, worst)
@@ -130,4 +134,39 @@ func TestGoldensTellModelsApart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An encoder takes a text whole, at the start of a sequence, and gives no logits.
+func TestEncoderSteps(t *testing.T) {
+	line := cut(t, parse(t, goldens(t)["bert"])).open(t, shard.Options{Workers: workers(t, 1)})
+	s, info := line[0], line[0].Info()
+	if !info.Encoder || info.Tied {
+		t.Fatalf("%+v", info)
+	}
+	for _, p := range shard.PartsOf(info, shard.Span{First: 0, End: info.Layers}, info.Tied) {
+		if p.Kind == shard.Head {
+			t.Error("an encoder has no head")
+		}
+	}
+	q, err := s.NewSeq(20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := randomTokens(1, 8, info.Vocab)
+	if _, err := s.Step([]shard.Rows{{Seq: q, Tokens: tokens, Logits: 1}}); !errors.Is(err, shard.ErrInput) {
+		t.Errorf("logits: %v", err)
+	}
+	out, err := s.Step([]shard.Rows{{Seq: q, Tokens: tokens}})
+	if err != nil || len(out[0]) != info.Hidden {
+		t.Fatalf("%d numbers, %v", len(out[0]), err)
+	}
+	first := slices.Clone(out[0])
+	if _, err := s.Step([]shard.Rows{{Seq: q, Tokens: tokens}}); !errors.Is(err, shard.ErrInput) {
+		t.Errorf("a second part: %v", err)
+	}
+	q.Rewind(0)
+	if out, err = s.Step([]shard.Rows{{Seq: q, Tokens: tokens}}); err != nil {
+		t.Fatal(err)
+	}
+	sameBits(t, "the text again", out[0], first)
 }

@@ -7,7 +7,8 @@ Each is made by transformers (class and config below), its weights random and ro
 them exactly. The names of tensors are those of the gguf package. The logits, computed in float32 by torch, stand in the
 file's own metadata: lamina.golden.tokens, and lamina.golden.logits (positions x vocabulary); for an encoder the
 embedding in lamina.golden.embedding. Sequences are longer than a page of the cache (64), windows shorter.
-Needs torch, transformers and gguf (PyPI; made with 2.9.1, 4.57.6, 0.17.1). Not run by CI: the files are in shard/testdata.
+Needs torch, transformers and gguf (PyPI; made with 2.9.1, 4.57.6 (nomic-bert: 5.24.0), 0.17.1). Not run by CI: the
+files are in shard/testdata.
 """
 import math
 import os
@@ -16,12 +17,15 @@ import sys
 import numpy as np
 import torch
 import transformers as tf
-from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
+from gguf import MODEL_ARCH, GGUFWriter, PoolingType, get_tensor_name_map
 
 VOCAB, POSITIONS = 48, 80
 BASE = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2,
             num_hidden_layers=4, max_position_embeddings=256, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=1,
             pad_token_id=None, attn_implementation="eager", rope_theta=10000.0)
+
+ENCODER = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_attention_heads=4, num_hidden_layers=3,
+               max_position_embeddings=96, layer_norm_eps=1e-12, type_vocab_size=2, attn_implementation="eager")
 
 
 def permute(w, heads):
@@ -78,6 +82,39 @@ class Maker:
     def arch_name(self):
         from gguf import MODEL_ARCH_NAMES
         return MODEL_ARCH_NAMES[self.arch]
+
+
+class EncoderMaker(Maker):
+    """Keys of an encoder; the golden is the pooled embedding."""
+
+    def __init__(self, arch, config, model, pooling, extra=None, change=None):
+        super().__init__(arch, config, model, extra, change)
+        self.pooling = pooling
+
+    def write(self, path):
+        torch.manual_seed(7)
+        model = self.model_class(self.config, add_pooling_layer=False).float().eval()
+        randomize(model)
+        tokens = np.random.default_rng(3).integers(0, VOCAB, POSITIONS)
+        with torch.no_grad():
+            rows = model(input_ids=torch.tensor(tokens)[None]).last_hidden_state[0]
+        out = (rows.mean(0) if self.pooling == PoolingType.MEAN else rows[0]).numpy()
+        w, c = GGUFWriter(None, self.arch_name()), self.config
+        w.add_string("general.name", "golden " + os.path.basename(path))
+        w.add_block_count(c.num_hidden_layers)
+        w.add_context_length(c.max_position_embeddings)
+        w.add_embedding_length(c.hidden_size)
+        w.add_feed_forward_length(c.intermediate_size)
+        w.add_head_count(c.num_attention_heads)
+        w.add_layer_norm_eps(c.layer_norm_eps)
+        w.add_causal_attention(False)
+        w.add_pooling_type(self.pooling)
+        w.add_token_type_count(c.type_vocab_size)
+        w.add_vocab_size(VOCAB)
+        self.extra(w, c)
+        w.add_array("lamina.golden.tokens", tokens.tolist())
+        w.add_array("lamina.golden.embedding", out.astype(np.float32).tolist())
+        finish(w, self.tensors(model), path)
 
 
 def randomize(model):
@@ -190,6 +227,24 @@ def gpt_oss(name, w, c):
     return [(name, w)]
 
 
+def nomic():
+    """Names of transformers to those of the model's makers, query, key and value to one matrix."""
+    seen = {}
+
+    def change(name, w, c):
+        for a, b in (("embeddings.LayerNorm", "emb_ln"), ("post_attention_layernorm", "norm1"), ("post_mlp_layernorm", "norm2"),
+                     ("self_attn.o_proj", "attn.out_proj"), ("mlp.gate_proj", "mlp.fc12"), ("mlp.up_proj", "mlp.fc11"),
+                     ("mlp.down_proj", "mlp.fc2"), ("layers.", "encoder.layers.")):
+            name = name.replace(a, b)
+        for which in "qkv":
+            if f"{which}_proj" in name:
+                layer = name.split(".self_attn")[0]
+                seen.setdefault(layer, {})[which] = w
+                return [(layer + ".attn.Wqkv.weight", np.concatenate([seen[layer][x] for x in "qkv"]))] if len(seen[layer]) == 3 else []
+        return [(name, w)]
+    return change
+
+
 def long_rope():
     return dict(type="longrope", long_factor=[1.0 + 0.7 * i for i in range(3)], short_factor=[1.0, 1.05, 1.1])
 
@@ -230,6 +285,10 @@ MODELS = {
                         rope_scaling=dict(rope_type="yarn", factor=8.0, beta_fast=32.0, beta_slow=1.0, truncate=False,
                                           original_max_position_embeddings=32)),
         tf.GptOssForCausalLM, gpt_oss_keys, gpt_oss),
+    "bert": lambda: EncoderMaker(MODEL_ARCH.BERT, tf.BertConfig(**ENCODER, hidden_act="gelu"), tf.BertModel, PoolingType.CLS),
+    "nomic-bert": lambda: EncoderMaker(
+        MODEL_ARCH.NOMIC_BERT, tf.NomicBertConfig(**ENCODER, rope_parameters=dict(rope_type="default", rope_theta=1000.0)),
+        tf.NomicBertModel, PoolingType.MEAN, lambda w, c: w.add_rope_freq_base(1000.0), nomic()),
 }
 
 

@@ -9,11 +9,6 @@ import (
 	"lamina/shard/packed"
 )
 
-// Embed is the way into the layers: a row for every token.
-type Embed struct {
-	Tokens *kernels.Matrix `tensor:"token_embd.weight" dims:"vocab,hidden"`
-}
-
 // Head is the way out of the layers: a last norm, and a row for every token; without Output the
 // embedding serves as it (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017).
 type Head struct {
@@ -100,6 +95,10 @@ func (p Params) dim(name string) int {
 		return (p.Heads + 2*p.KVHeads) * p.HeadDim
 	case "gateup":
 		return 2 * p.FFN
+	case "types":
+		return p.Types
+	case "context":
+		return p.Context
 	case "experts":
 		return p.Experts
 	case "xffn":

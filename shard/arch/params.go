@@ -23,6 +23,7 @@ const (
 	maxVocab   = 2 << 20
 	maxContext = 1 << 24
 	maxExperts = 1024
+	maxTypes   = 64
 )
 
 // Params are the numbers of a model, as its file's key-value pairs give them.
@@ -52,6 +53,8 @@ type Params struct {
 	Experts    int     // in a layer
 	Chosen     int     // of them for a row
 	ExpertFFN  int     // width inside one
+	Pooling    Pooling // of an encoder, where every position sees all; a decoder has none
+	Types      int     // of an encoder's tokens
 }
 
 // Sliding tells whether a layer, counted from 0, sees only the last Window keys (Jiang et al., "Mistral 7B", 2023).
@@ -70,7 +73,14 @@ func Read(kv gguf.KV) (Params, error) {
 		return Params{}, err
 	}
 	r := &reader{kv: kv, arch: name}
-	p := r.params()
+	eps := "attention.layer_norm_rms_epsilon"
+	if a.Encoder != nil {
+		eps = "attention.layer_norm_epsilon"
+	}
+	p := r.params(eps)
+	if a.Encoder != nil {
+		r.encoder(&p)
+	}
 	p.Scaling = r.scaling()
 	if a.Numbers != nil {
 		a.Numbers(r, &p)
@@ -82,7 +92,7 @@ func Read(kv gguf.KV) (Params, error) {
 	return p, nil
 }
 
-func (r *reader) params() Params {
+func (r *reader) params(eps string) Params {
 	p := Params{Arch: r.arch}
 	p.Layers = r.count("block_count", maxLayers, 0)
 	p.Hidden = r.count("embedding_length", maxHidden, 0)
@@ -93,7 +103,7 @@ func (r *reader) params() Params {
 	p.Context = r.count("context_length", maxContext, 0)
 	p.Window = r.optional("attention.sliding_window", math.MaxInt32)
 	p.RopeDim = r.count("rope.dimension_count", maxHeadDim, p.HeadDim)
-	p.Eps = float32(r.number("attention.layer_norm_rms_epsilon", 0, 1, -1))
+	p.Eps = float32(r.number(eps, 0, 1, -1))
 	p.Base = r.number("rope.freq_base", 1, 1e15, 10000)
 	if n, ok := r.kv.Len("tokenizer.ggml.tokens"); ok {
 		p.Vocab = n
@@ -126,8 +136,20 @@ func (r *reader) refuse(p Params) {
 	if p.Experts > 0 && (p.ExpertFFN%16 != 0 || p.Hidden%16 != 0 || p.Chosen > p.Experts) {
 		r.fail("%d of %d experts of %d x %d; widths must be multiples of 16", p.Chosen, p.Experts, p.ExpertFFN, p.Hidden)
 	}
-	if causal, ok := r.kv.Bool(r.arch + ".attention.causal"); ok && !causal {
-		r.fail("attention is not causal: an embedding model, not one that generates text")
+	if causal, ok := r.kv.Bool(r.arch + ".attention.causal"); ok && causal != (p.Pooling == 0) {
+		r.fail("attention.causal is %t: a variant that is not supported", causal)
+	}
+}
+
+// encoder reads the numbers that only encoders have.
+func (r *reader) encoder(p *Params) {
+	p.Pooling = Pooling(r.count("pooling_type", 255, 0))
+	if p.Pooling != PoolMean && p.Pooling != PoolFirst {
+		r.fail("pooling_type %d; 1 (mean) and 2 (first) are supported", p.Pooling)
+	}
+	p.Types = 2
+	if n, ok := r.kv.Uint("tokenizer.ggml.token_type_count"); ok {
+		p.Types = int(min(max(n, 1), maxTypes))
 	}
 }
 

@@ -82,16 +82,6 @@ func (s *Step) Layers(layers []Layer) {
 // Layer is the number of the layer under way in the model, from 0.
 func (s *Step) Layer() int { return s.first + s.layer }
 
-// Look writes the embeddings of tokens, checked to be in the vocabulary, into x.
-func (s *Step) Look(e *kernels.Matrix, x []float32, tokens []int32) {
-	for i, t := range tokens {
-		row := x[i*s.p.Hidden : (i+1)*s.p.Hidden]
-		if e.Row(row, int(t)); s.p.EmbedScale != 0 {
-			kernels.Scale(row, s.p.EmbedScale)
-		}
-	}
-}
-
 // Logits writes the logits of rows rows of x, which it norms in place: rows x Vocab.
 func (s *Step) Logits(logits, x []float32, rows int, h *Head) {
 	kernels.RMSNorm(x, x, h.Norm, rows, s.p.Hidden, s.p.Eps)
@@ -206,7 +196,7 @@ func (s *Step) attend(q, k, v, sinks []float32) []float32 {
 		at += r.Rows
 	}
 	s.attn = grow(s.attn, len(q))
-	opt := kernels.AttnOptions{Scale: s.scale, Cap: s.p.AttnCap, Sinks: sinks}
+	opt := kernels.AttnOptions{Scale: s.scale, Cap: s.p.AttnCap, Sinks: sinks, Full: s.p.Pooling != 0}
 	if s.p.Sliding(s.Layer()) {
 		opt.Window = s.p.Window
 	}
