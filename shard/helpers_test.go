@@ -212,4 +212,5 @@ const (
 	smol  = "SmolLM2-135M-Instruct.Q4_1.gguf"
 	qwen  = "qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf"
 	gemma = "gemma-3-270m-Q4_K_M.gguf"
+	nomic = "nomic-embed-text-v1.5.f16.gguf"
 )
