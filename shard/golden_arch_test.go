@@ -11,6 +11,7 @@ import (
 
 	"lamina/kernels"
 	"lamina/shard"
+	"lamina/shard/arch"
 	"lamina/shard/gguf"
 	"lamina/shard/tiny"
 )
@@ -169,4 +170,37 @@ func TestEncoderSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	sameBits(t, "the text again", out[0], first)
+}
+
+// What an architecture of its own cannot do is refused by name, before anything is computed.
+func TestRefusedNumbers(t *testing.T) {
+	u := gguf.Uint32
+	for _, c := range []struct {
+		name, key string
+		value     gguf.Value
+		text      string
+	}{
+		{"qwen3moe", "qwen3moe.expert_used_count", u(7), "7 of 6 experts"},
+		{"qwen3moe", "qwen3moe.expert_count", u(5000), "expert_count"},
+		{"qwen3moe", "qwen3moe.expert_feed_forward_length", u(24), "multiples of 16"},
+		{"qwen3", "qwen3.expert_count", u(2), "only dense"},
+		{"phi3", "phi3.feed_forward_length", u(40), "multiples of 16"},
+		{"gemma3", "gemma3.attention.sliding_window", u(0), "sliding_window"},
+		{"gemma3", "gemma3.attention.causal", gguf.Bool(false), "causal"},
+		{"bert", "bert.pooling_type", u(0), "pooling_type"},
+		{"bert", "bert.pooling_type", u(3), "pooling_type"},
+		{"bert", "bert.attention.causal", gguf.Bool(true), "causal"},
+		{"bert", "bert.context_length", u(95), "position_embd.weight"},
+	} {
+		t.Run(c.name+" "+c.key, func(t *testing.T) {
+			data := rewrite(t, goldens(t)[c.name], func(f *gguf.File) ([]gguf.Pair, []gguf.Tensor) {
+				pairs := slices.DeleteFunc(slices.Clone(f.KV.Pairs()), func(p gguf.Pair) bool { return p.Key == c.key })
+				return append(pairs, gguf.Pair{Key: c.key, Value: c.value}), f.Tensors
+			})
+			err := shard.Cut(parse(t, data), func(shard.Part, []byte) error { return nil })
+			if !errors.Is(err, arch.ErrModel) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("got %v; want %q", err, c.text)
+			}
+		})
+	}
 }
