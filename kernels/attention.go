@@ -23,13 +23,29 @@ const tileRows = 6
 // Each row walks its pages of 64 keys in order with the online softmax of Milakov and Gimelshein ("Online normalizer
 // calculation for softmax", 2018); DESIGN.md gives the order of its operations.
 func Attention(w *Workers, out, q []float32, seqs []AttnSeq, heads, headDim int, scale float32) {
+	AttentionWith(w, out, q, seqs, heads, headDim, AttnOptions{Scale: scale})
+}
+
+// AttnOptions says which keys a row of AttentionWith sees and how it weighs them.
+type AttnOptions struct {
+	Scale  float32   // of the products q*K
+	Window int       // if > 0, the row at position p sees the keys from p-Window+1 on (Beltagy et al., "Longformer", 2020)
+	Cap    float32   // if > 0, a score s becomes Cap*tanh(s/Cap) (Bello et al., 2016; Gemma 2)
+	Sinks  []float32 // for each head one more score, which has no value (Xiao et al., "Attention Sinks", 2023); nil: none
+	Full   bool      // not causal: each row sees all keys that its sequence holds; Window has no effect
+}
+
+// AttentionWith is Attention with options. What a row sees stays a function of its position, and so do its bits: pages
+// count from position 0 whatever the window, and a page of which a row sees nothing leaves it as it is.
+func AttentionWith(w *Workers, out, q []float32, seqs []AttnSeq, heads, headDim int, opt AttnOptions) {
 	plan := planAttention(seqs, heads)
-	a := attention{out: out, q: q, heads: heads, headDim: headDim, scale: scale}
+	a := attention{out: out, q: q, heads: heads, headDim: headDim, opt: opt}
 	units := plan[len(plan)-1].unit
 	var next atomic.Int64
 	w.Do(min(units, w.N()), func(int) {
 		var t attnTile
 		t.setDim(headDim)
+		t.cap = opt.Cap
 		p := plan
 		for u := int(next.Add(1)) - 1; u < units; u = int(next.Add(1)) - 1 {
 			for u >= p[1].unit {
@@ -43,7 +59,7 @@ func Attention(w *Workers, out, q []float32, seqs []AttnSeq, heads, headDim int,
 type attention struct {
 	out, q         []float32
 	heads, headDim int
-	scale          float32
+	opt            AttnOptions
 }
 
 // attnPlan is a sequence's share of the work: units from unit on, tiles for each of its key-value heads.
@@ -85,13 +101,29 @@ func (a *attention) run(t *attnTile, p *attnPlan, unit int) {
 	t.rows = to - from
 	for r := range t.rows {
 		pos, at := a.place(p, kvHead, from+r)
-		t.begin(r, a.q[at:at+a.headDim], a.scale, max(0, min(pos+1, p.seq.KV.length)))
+		t.first[r], t.seen[r] = a.sees(pos, p.seq.KV.length)
+		t.begin(r, a.q[at:at+a.headDim], a.opt.Scale)
 	}
 	t.walk(p.seq.KV, kvHead)
 	for r := range t.rows {
 		_, at := a.place(p, kvHead, from+r)
+		if a.opt.Sinks != nil {
+			t.sink(r, a.opt.Sinks[at/a.headDim%a.heads])
+		}
 		t.finish(r, a.out[at:at+a.headDim])
 	}
+}
+
+// sees returns the keys first to last-1 that the row at a position sees of length.
+func (a *attention) sees(pos, length int) (first, last int) {
+	if a.opt.Full {
+		return 0, length
+	}
+	last = max(0, min(pos+1, length))
+	if a.opt.Window > 0 {
+		first = min(max(0, pos+1-a.opt.Window), last)
+	}
+	return first, last
 }
 
 // place returns the position of row i of a key-value head and where its elements are in q and out.

@@ -8,7 +8,8 @@ const tileDim = 256
 // attnTile is the state of up to tileRows rows on their way through the pages.
 type attnTile struct {
 	rows, dim, width int           // width: padLanes(dim)
-	seen             [tileRows]int // keys that a row sees
+	cap              float32       // of the scores; 0: none
+	first, seen      [tileRows]int // a row sees the keys first to seen-1
 	high             [tileRows]float32
 	alpha            [tileRows]float32           // exp(old-high) of a page: the factor of the sums so far
 	sum              [tileRows][lanes]float32    // partial sums of the weights
@@ -40,9 +41,8 @@ func (t *attnTile) row(r int) []float32 {
 	return out[r*t.width : (r+1)*t.width]
 }
 
-// begin sets out row r with a query that sees the first seen keys.
-func (t *attnTile) begin(r int, q []float32, scale float32, seen int) {
-	t.seen[r] = seen
+// begin sets out row r with a query; what it sees is set already.
+func (t *attnTile) begin(r int, q []float32, scale float32) {
 	t.high[r] = float32(math.Inf(-1))
 	t.sum[r] = [lanes]float32{}
 	clear(t.row(r))
@@ -53,40 +53,64 @@ func (t *attnTile) begin(r int, q []float32, scale float32, seen int) {
 	}
 }
 
-// walk takes the rows through the pages, in order. Later rows see no fewer keys than earlier ones. Of a page, the keys
-// that all rows see are added for all together, the rest row by row: a value that a row does not see never meets it,
-// not even with weight zero, which an infinite value would turn into NaN.
+// walk takes the rows through the pages, in order. Later rows see no fewer keys than earlier ones, and none before
+// those. Of a page, the keys that all rows see are added for all together, the rest row by row: a value that a row does
+// not see never meets it, not even with weight zero, which an infinite value would turn into NaN.
 func (t *attnTile) walk(kv *KV, head int) {
-	for base := 0; base < t.seen[t.rows-1]; base += pageLen {
+	for base := t.first[0] / pageLen * pageLen; base < t.seen[t.rows-1]; base += pageLen {
 		keys, values := kv.page(base/pageLen, head)
 		t.scores(keys)
-		all := t.seenOf(0, base)
-		if all == t.seenOf(t.rows-1, base) {
-			t.weigh(0, t.rows, all)
-			t.mix(values, 0, t.rows, 0, all)
+		if t.cap > 0 {
+			for r := range t.rows {
+				softCap(t.score[r][:], t.cap)
+			}
+		}
+		from, to := t.seenOf(0, base)
+		lastFrom, lastTo := t.seenOf(t.rows-1, base)
+		if from == lastFrom && to == lastTo && from < to {
+			t.weigh(0, t.rows, from, to)
+			t.mix(values, 0, t.rows, from, to)
 		} else {
-			t.edge(values, base, all)
+			t.edge(values, base, lastFrom, to)
 		}
 		safepoint()
 	}
 }
 
-// edge does a page of which the rows see different numbers of keys.
-func (t *attnTile) edge(values []uint16, base, all int) {
+// edge does a page of which the rows see different keys; all see those from from to to-1, if there are any. A row that
+// sees nothing of the page stays as it is.
+func (t *attnTile) edge(values []uint16, base, from, to int) {
 	for r := range t.rows {
-		t.weigh(r, r+1, t.seenOf(r, base))
-	}
-	t.mix(values, 0, t.rows, 0, all)
-	for r := range t.rows {
-		t.alpha[r] = 1
-		if n := t.seenOf(r, base); n > all {
-			t.mix(values, r, r+1, all, n)
+		a, b := t.seenOf(r, base)
+		if t.alpha[r] = 1; a < b {
+			t.weigh(r, r+1, a, b)
+			t.mixOnce(values, r, a, min(b, max(a, from)))
 		}
+	}
+	if from < to {
+		t.mix(values, 0, t.rows, from, to)
+		for r := range t.rows {
+			t.alpha[r] = 1
+		}
+	}
+	for r := range t.rows {
+		a, b := t.seenOf(r, base)
+		t.mixOnce(values, r, max(a, from, min(to, b)), b)
 	}
 }
 
-// seenOf is how many of the keys of the page at base row r sees.
-func (t *attnTile) seenOf(r, base int) int { return min(max(t.seen[r]-base, 0), pageLen) }
+// mixOnce adds some values to one row, whose sums are scaled thereby.
+func (t *attnTile) mixOnce(values []uint16, r, from, to int) {
+	if from < to {
+		t.mix(values, r, r+1, from, to)
+		t.alpha[r] = 1
+	}
+}
+
+// seenOf says which keys of the page at base row r sees: from to to-1.
+func (t *attnTile) seenOf(r, base int) (from, to int) {
+	return min(max(t.first[r]-base, 0), pageLen), min(max(t.seen[r]-base, 0), pageLen)
+}
 
 // scores fills score with q*K: for each key one chain of fused multiply-adds over the dimensions.
 func (t *attnTile) scores(keys []uint16) {
@@ -106,13 +130,17 @@ func (t *attnTile) scores(keys []uint16) {
 	}
 }
 
-// weigh turns the first n scores of rows from to to-1 into weights exp(score-high), with high the largest score so
-// far, and the other scores into zeros. The weights are added to the 16 partial sums, each of which is first scaled by
+// weigh turns the scores first to last-1 of rows from to to-1 into weights exp(score-high), with high the largest score
+// so far, and the other scores into zeros. The weights are added to the 16 partial sums, each of which is first scaled by
 // alpha to the new high.
-func (t *attnTile) weigh(from, to, n int) {
+func (t *attnTile) weigh(from, to, first, last int) {
+	unseen := float32(math.Inf(-1)) // exp gives 0, which changes no sum
 	for r := from; r < to; r++ {
-		for j := n; j < pageLen; j++ {
-			t.score[r][j] = float32(math.Inf(-1)) // exp gives 0, which changes no sum
+		for j := range first {
+			t.score[r][j] = unseen
+		}
+		for j := last; j < pageLen; j++ {
+			t.score[r][j] = unseen
 		}
 	}
 	if t.weighFast(from, to) {
@@ -153,6 +181,18 @@ func (t *attnTile) mix(values []uint16, from, to, first, last int) {
 			}
 		}
 	}
+}
+
+// sink adds a score without a value to the sum of row r.
+func (t *attnTile) sink(r int, score float32) {
+	high := larger(score, t.high[r])
+	alpha, out := exp32(t.high[r]-high), t.row(r)
+	scaleInto(out, out, alpha)
+	for i := range t.sum[r] {
+		t.sum[r][i] = float32(t.sum[r][i] * alpha)
+	}
+	t.high[r] = high
+	t.sum[r][0] += exp32(score - high)
 }
 
 // finish divides by the sum of the weights.

@@ -11,10 +11,19 @@ const (
 	generic level = iota
 	avx2
 	avx512 // with VNNI; an AVX-512 without it uses avx2
-	levels // how many there are
+	neon
+	neondot // with SDOT
+	levels  // how many there are
 )
 
-func (l level) String() string { return [levels]string{"generic", "avx2", "avx512"}[l] }
+func (l level) String() string {
+	return [levels]string{"generic", "avx2", "avx512", "neon", "neondot"}[l]
+}
+
+// runs says whether a CPU whose best level is best has this level.
+func (l level) runs(best level) bool {
+	return l == generic || l <= best && (l >= neon) == (best >= neon)
+}
 
 // active is the level in use. It is chosen once, when the program starts; only tests set it later.
 var active = choose(os.Getenv("KERNELS"), bestLevel())
@@ -23,13 +32,13 @@ var active = choose(os.Getenv("KERNELS"), bestLevel())
 // this CPU does not have.
 func choose(name string, best level) level {
 	for l := range levels {
-		if name == l.String() {
-			return min(l, best)
+		if name == l.String() && l.runs(best) {
+			return l
 		}
 	}
 	return best
 }
 
-// Impl returns the name of the implementation in use: "generic", "avx2" or "avx512". The best one
-// that the CPU has is taken, unless the environment variable KERNELS names a lower one.
+// Impl returns the name of the implementation in use: "generic", "avx2", "avx512", "neon" or "neondot".
+// The best one that the CPU has is taken, unless the environment variable KERNELS names a lower one.
 func Impl() string { return active.String() }

@@ -11,18 +11,26 @@ type quantImpl struct {
 	quantize func(x []float32, q []int8, f []float32, n, h []int32, rows int)
 	// panel multiplies one panel with one tile: y[r*stride+i] for the tile's row r and the panel's row i.
 	panel panelFunc
-	// widen, if there is one, unpacks a panel of weights of four to six bits to wideBlock bytes for each
-	// 32 columns, which pays when widePanel then multiplies it with many tiles.
+	// widen, if there is one, unpacks a panel of weights of two to six bits to wideBytes for each 32
+	// columns, which pays when widePanel then multiplies it with many tiles.
 	widen     func(t Type, dst, w []byte)
 	widePanel panelFunc
 }
 
 type panelFunc func(t Type, w []byte, a *tile, y []float32, stride int)
 
-const (
-	wideBlock = 512 + 2*64 // bytes of 32 columns of an unpacked panel
-	wideTiles = 3          // fewer tiles do not repay the unpacking
-)
+const wideTiles = 3 // fewer tiles do not repay the unpacking
+
+// wideBytes is the size of 32 columns of an unpacked panel.
+func (f *form) wideBytes() int {
+	switch {
+	case !f.ints():
+		return 512 + 2*64
+	case f.mins:
+		return 512 + 6*64
+	}
+	return 512 + 3*64
+}
 
 // tile is what a kernel reads of Acts: the quantised blocks for quantised weights, x for others.
 type tile struct {
@@ -123,13 +131,14 @@ func (p *product) split(a *Acts, workers int) int {
 
 // widened says whether the panels of m are unpacked before they are multiplied.
 func (a *Acts) widened(m *Matrix) bool {
-	return active.quant().widen != nil && formOf(m.Type).low == 4 && a.tiles() >= wideTiles
+	f := formOf(m.Type)
+	return active.quant().widen != nil && f.quantised() && f.low < 8 && a.tiles() >= wideTiles
 }
 
 // panelSize is the bytes of a panel of m as it is multiplied.
 func (a *Acts) panelSize(m *Matrix) int {
 	if a.widened(m) {
-		return m.Cols / 32 * wideBlock
+		return m.Cols / 32 * formOf(m.Type).wideBytes()
 	}
 	return formOf(m.Type).panelBytes(m.Cols)
 }

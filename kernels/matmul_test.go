@@ -9,7 +9,8 @@ import (
 )
 
 // allTypes are all weight types.
-var allTypes = []Type{F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K}
+var allTypes = []Type{F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, Q2_K, Q3_K,
+	IQ4_NL, IQ4_XS, MXFP4}
 
 // eachImpl runs a test at every level that this CPU has.
 func eachImpl(t *testing.T, f func(t *testing.T)) {
@@ -17,7 +18,7 @@ func eachImpl(t *testing.T, f func(t *testing.T)) {
 	best, old := bestLevel(), active
 	defer func() { active = old }()
 	for l := range levels {
-		if l <= best {
+		if l.runs(best) {
 			active = l
 			t.Run(l.String(), f)
 		}
@@ -47,16 +48,30 @@ func randomRows(rng *rand.Rand, t Type, rows, cols int) []byte {
 			binary.LittleEndian.PutUint16(blk, uint16(math.Float32bits(float32(rng.NormFloat64()))>>16))
 		case t == F16:
 			scale(0)
-		case f.half:
-			scale(208)
-		case f.mins:
-			scale(0)
-			scale(2)
+		case f.exp:
+			blk[0] = byte(112 + rng.Uint32()%8)
 		default:
-			scale(0)
+			for _, at := range scalesAt(t) {
+				scale(at)
+			}
 		}
 	}
 	return b
+}
+
+// scalesAt are the places of the f16 scales in a GGUF block of a quantised type.
+func scalesAt(t Type) []int {
+	switch t {
+	case Q6_K:
+		return []int{208}
+	case Q2_K:
+		return []int{80, 82}
+	case Q3_K:
+		return []int{108}
+	case Q4_1, Q5_1, Q4_K, Q5_K:
+		return []int{0, 2}
+	}
+	return []int{0}
 }
 
 // randomMatrix packs random rows, and returns them dequantised as well.
@@ -187,7 +202,11 @@ func TestMatMulSameBits(t *testing.T) {
 		want := multiply(NewWorkers(1), x, rows, m)
 		active = old
 		eachImpl(t, func(t *testing.T) {
-			for _, n := range []int{1, 2, 3} {
+			teams := []int{1, 2, 3}
+			if testing.Short() {
+				teams = teams[1:2]
+			}
+			for _, n := range teams {
 				w := NewWorkers(n)
 				defer w.Close()
 				for batch := 1; batch <= rows; batch++ {

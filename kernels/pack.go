@@ -68,7 +68,7 @@ func (f *form) packRow(panel, row []byte, r int) error {
 		dst := panel[n*f.panelBlock() : (n+1)*f.panelBlock()]
 		for i := range f.subs() {
 			s := f.scales(src, i)
-			if !finite16(s.d) || !finite16(s.m) {
+			if !finite16(s.d) || !finite16(s.m) || f.exp && s.sc == 255 {
 				return fmt.Errorf("%w: block %d", ErrScale, n)
 			}
 			f.readCodes(&c, src, i)
@@ -97,9 +97,16 @@ func (f *form) packFloats(panel, row []byte, r int) {
 func (f *form) putScales(blk []byte, s blockScales, i, r int) {
 	le := binary.LittleEndian
 	p := blk[f.headBytes()+i*f.subBytes()+64*f.low+64*f.high:]
+	if f.exp {
+		p[r] = s.sc
+		return
+	}
 	d := p
 	if f.super {
-		p[r], p[panelRows+r] = s.sc, s.mn
+		p[r] = s.sc
+		if f.scaleBytes() > panelRows {
+			p[panelRows+r] = s.mn
+		}
 		d = blk
 	}
 	le.PutUint16(d[2*r:], s.d)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -86,6 +87,11 @@ func TestSizes(t *testing.T) {
 		{Q4_K, 16, 256, 144, 16*144 + 64},
 		{Q5_K, 16, 256, 176, 16*176 + 64},
 		{Q6_K, 16, 512, 420, 16 * 420},
+		{Q2_K, 16, 256, 84, 16 * 84},
+		{Q3_K, 16, 256, 110, 16*110 + 64},
+		{IQ4_NL, 16, 32, 18, 16 * 18},
+		{IQ4_XS, 16, 256, 136, 16*136 + 32},
+		{MXFP4, 16, 32, 17, 16 * 17},
 	} {
 		if n, err := RowBytes(c.typ, c.cols); n != c.row || err != nil {
 			t.Errorf("RowBytes(%s, %d) = %d, %v, want %d", c.typ, c.cols, n, err, c.row)
@@ -136,14 +142,17 @@ func TestBadScales(t *testing.T) {
 			continue
 		}
 		src := randomRows(rand.New(rand.NewPCG(5, 5)), typ, 2, 512)
-		at := 0
-		if f.half {
-			at = 208
-		}
-		binary.LittleEndian.PutUint16(src[len(src)-f.bytes+at:], 0x7c00)
-		n, _ := PackedSize(typ, 2, 512)
-		if err := Pack(make([]byte, n), src, typ, 2, 512); !errors.Is(err, ErrScale) {
-			t.Errorf("%s: %v, want %v", typ, err, ErrScale)
+		for _, at := range scalesAt(typ) {
+			bad := slices.Clone(src)
+			if last := bad[len(bad)-f.bytes:]; f.exp {
+				last[0] = 255
+			} else {
+				binary.LittleEndian.PutUint16(last[at:], 0x7c00)
+			}
+			n, _ := PackedSize(typ, 2, 512)
+			if err := Pack(make([]byte, n), bad, typ, 2, 512); !errors.Is(err, ErrScale) {
+				t.Errorf("%s: %v, want %v", typ, err, ErrScale)
+			}
 		}
 	}
 }
@@ -152,6 +161,9 @@ func TestBadScales(t *testing.T) {
 func FuzzPack(f *testing.F) {
 	f.Add(uint32(12), 3, 256, randomRows(rand.New(rand.NewPCG(6, 6)), Q4_K, 3, 256))
 	f.Add(uint32(2), 17, 32, randomRows(rand.New(rand.NewPCG(6, 6)), Q4_0, 17, 32))
+	for _, typ := range []Type{Q2_K, Q3_K, IQ4_NL, IQ4_XS, MXFP4} {
+		f.Add(uint32(typ), 2, 256, randomRows(rand.New(rand.NewPCG(6, 7)), typ, 2, 256))
+	}
 	f.Add(uint32(30), 1, 7, make([]byte, 14))
 	f.Fuzz(func(t *testing.T, typ uint32, rows, cols int, src []byte) {
 		n, err := PackedSize(Type(typ), rows, cols)

@@ -2,12 +2,21 @@
 
 package kernels
 
+import "golang.org/x/sys/cpu"
+
 // quantImpls holds the products of each level that is built here.
 var quantImpls = [levels]quantImpl{
 	generic: genericQuant,
-	avx2: {tile: 4, quantize: quantizeAVX2, panel: panelAVX2,
-		widen: widenAVX2, widePanel: widePanelAVX2},
-	avx512: {tile: 12, quantize: quantizeAVX512, panel: panelAVX512},
+	avx2:    avx2Impl(cpu.X86.HasAVXVNNI),
+	avx512:  {tile: 12, quantize: quantizeAVX512, panel: panelAVX512},
+}
+
+// avx2Impl returns the products of AVX2, with or without AVX-VNNI.
+func avx2Impl(vnni bool) quantImpl {
+	if vnni {
+		return quantImpl{tile: 4, quantize: quantizeAVX512, panel: panelVNNI}
+	}
+	return quantImpl{tile: 4, quantize: quantizeAVX2, panel: panelAVX2, widen: widenAVX2, widePanel: widePanelAVX2}
 }
 
 func quantizeAVX2(x []float32, q []int8, f []float32, n, h []int32, rows int) {
@@ -26,6 +35,14 @@ func panelAVX2(t Type, w []byte, a *tile, y []float32, stride int) {
 	callFloat(avx2Float[t][a.rows-1], w, a, y, stride)
 }
 
+func panelVNNI(t Type, w []byte, a *tile, y []float32, stride int) {
+	if k := vnniQuant[t][a.rows-1]; k != nil {
+		callQuant(k, formOf(t), w, a, y, stride, a.cols/formOf(t).block)
+		return
+	}
+	callFloat(avx2Float[t][a.rows-1], w, a, y, stride)
+}
+
 func panelAVX512(t Type, w []byte, a *tile, y []float32, stride int) {
 	if k := avx512Quant[t][a.rows-1]; k != nil {
 		callQuant(k, formOf(t), w, a, y, stride, a.cols/formOf(t).block)
@@ -37,7 +54,7 @@ func panelAVX512(t Type, w []byte, a *tile, y []float32, stride int) {
 func widenAVX2(t Type, dst, w []byte) {
 	f := formOf(t)
 	n := len(w) / f.panelBlock()
-	_ = dst[n*f.subs()*wideBlock-1]
+	_ = dst[n*f.subs()*f.wideBytes()-1]
 	avx2Widen[t](&w[0], &dst[0], n)
 }
 

@@ -1,8 +1,10 @@
 package kernels
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -30,45 +32,53 @@ func TestEmulatedQuantize(t *testing.T) {
 	}
 }
 
-// TestEmulatedProducts compares the AVX-512 kernels, as text, with generic Go for each type and number
-// of rows. The slices are as long as what may be read and written, which the emulator checks.
+// emulatedLevels are the endings of the names of kernels that this CPU may not have, and the rows of their
+// largest tiles.
+var emulatedLevels = map[string]int{"AVX512": 12, "VNNI": 4}
+
+// TestEmulatedProducts compares the kernels of AVX-512 and AVX-VNNI, as text, with generic Go for each
+// type and number of rows. The slices are as long as what may be read and written, which the emulator
+// checks.
 func TestEmulatedProducts(t *testing.T) {
 	e := newEmulator(t, "quant_amd64.s")
-	for _, typ := range allTypes {
-		f := formOf(typ)
-		name := map[Type]string{Q8_0: "Q80", Q4_0: "Q40", Q4_1: "Q41", Q5_0: "Q50", Q5_1: "Q51",
-			Q4_K: "Q4K", Q5_K: "Q5K", Q6_K: "Q6K"}[typ]
-		if name == "" {
-			name = typ.String()
-		}
-		rng := rand.New(rand.NewPCG(2, uint64(typ)))
-		for rows := 1; rows <= 12; rows++ {
-			cols := max(32, f.block) * (1 + rows%2)
-			if !f.quantised() {
-				cols += rows % 4
+	for level, most := range emulatedLevels {
+		for _, typ := range allTypes {
+			f := formOf(typ)
+			if !f.quantised() && level == "VNNI" {
+				continue
 			}
-			m, _ := randomMatrix(t, rng, typ, panelRows, cols)
-			a := emulatedTile(randomActs(rng, rows*cols), rows, cols)
-			const stride = panelRows + 3
-			got, want := make([]float32, (rows-1)*stride+panelRows), make([]float32, (rows-1)*stride+panelRows)
-			panelGeneric(typ, m.Data, a, want, stride)
-			fn := "mul" + name + "x" + string(rune('0'+rows)) + "AVX512"
-			if rows > 9 {
-				fn = "mul" + name + "x1" + string(rune('0'+rows-10)) + "AVX512"
-			}
-			sums := a.n
-			if f.half {
-				sums = a.h
-			}
-			if f.quantised() {
-				e.call(t, fn, m.Data, a.q, a.f, sums, got, 4*stride, cols/f.block)
-			} else {
-				e.call(t, fn, m.Data, a.x, 4*cols, got, 4*stride, cols)
-			}
-			if i := differ(got, want); i >= 0 {
-				t.Fatalf("%s: row %d output %d is %v, want %v", fn, i/stride, i%stride, got[i], want[i])
+			rng := rand.New(rand.NewPCG(2, uint64(typ)))
+			for rows := 1; rows <= most; rows++ {
+				cols := max(32, f.block) * (1 + rows%2)
+				if !f.quantised() {
+					cols += rows % 4
+				}
+				m, _ := randomMatrix(t, rng, typ, panelRows, cols)
+				e.compare16(t, level, m, emulatedTile(randomActs(rng, rows*cols), rows, cols))
 			}
 		}
+	}
+}
+
+// compare16 multiplies a panel with a tile by an emulated kernel, and compares with generic Go.
+func (e *emulator) compare16(t *testing.T, level string, m *Matrix, a *tile) {
+	t.Helper()
+	const stride = panelRows + 3
+	n := (a.rows-1)*stride + panelRows
+	got, want := make([]float32, n), make([]float32, n)
+	panelGeneric(m.Type, m.Data, a, want, stride)
+	f, sums := formOf(m.Type), a.n
+	if f.half {
+		sums = a.h
+	}
+	fn := fmt.Sprintf("mul%sx%d%s", strings.ReplaceAll(m.Type.String(), "_", ""), a.rows, level)
+	if f.quantised() {
+		e.call(t, fn, m.Data, a.q, a.f, sums, got, 4*stride, a.cols/f.block)
+	} else {
+		e.call(t, fn, m.Data, a.x, 4*a.cols, got, 4*stride, a.cols)
+	}
+	if i := differ(got, want); i >= 0 {
+		t.Fatalf("%s: row %d output %d is %v, want %v", fn, i/stride, i%stride, got[i], want[i])
 	}
 }
 

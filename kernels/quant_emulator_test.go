@@ -3,6 +3,8 @@ package kernels
 import (
 	"encoding/binary"
 	"math"
+	"strconv"
+	"strings"
 )
 
 // quantEmulatorOps says what the instructions do that only the products and the quantising use.
@@ -43,6 +45,7 @@ var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 		return pair(0) | pair(16)<<16
 	}),
 	"VPSLLD": shift(func(v uint32, n int) uint32 { return v << n }),
+	"VPSRLD": shift(func(v uint32, n int) uint32 { return v >> n }),
 	"VPSLLW": shift(func(v uint32, n int) uint32 { return v<<n&0xffff0000&-(1<<n<<16) | v&0xffff<<n&0xffff }),
 	"VPSRLW": shift(func(v uint32, n int) uint32 { return v>>n&(0xffff>>n<<16) | v&0xffff>>n }),
 
@@ -57,13 +60,47 @@ var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 		}
 		e.set(ins.args[2], n, d)
 	},
+	// Two signed words of y times two of x, added to d.
+	"VPDPWSSD": func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[2])
+		x, y, d := e.words(ins.args[0], n, ins.bcst), e.words(ins.args[1], n, false), e.vec[ins.args[2].n]
+		for i := range n {
+			d[i] += uint32(int32(int16(y[i]))*int32(int16(x[i])) + int32(y[i])>>16*(int32(x[i])>>16))
+		}
+		e.set(ins.args[2], n, d)
+	},
+	// Bytes of a, chosen within 16 by the low four bits of those of b; zero where bit 7 is set.
+	"VPSHUFB": func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[2])
+		b, a := e.words(ins.args[0], n, false), e.words(ins.args[1], n, false)
+		var w [16]uint32
+		for i := range 4 * n {
+			if at := b[i/4] >> (i % 4 * 8) & 255; at < 128 {
+				from := i&^15 + int(at&15)
+				w[i/4] |= a[from/4] >> (from % 4 * 8) & 255 << (i % 4 * 8)
+			}
+		}
+		e.set(ins.args[2], n, w)
+	},
+	"VBROADCASTI32X4": func(e *emulator, ins *asmIns) {
+		w := e.words(ins.args[0], 4, false)
+		for i := range w {
+			w[i] = w[i%4]
+		}
+		e.set(ins.args[1], lanesOf(ins.args[1]), w)
+	},
+	"ANDQ": func(e *emulator, ins *asmIns) { e.reg[ins.args[1].n] &= uint64(ins.args[0].disp) },
 	"VPTERNLOGD": func(e *emulator, ins *asmIns) {
-		if ins.args[0].disp != 0xf8 {
+		table := ins.args[0].disp
+		if table != 0xf8 && table != 0xd8 {
 			e.fail("unknown truth table")
 		}
 		n := lanesOf(ins.args[3])
 		c, b, a := e.words(ins.args[1], n, false), e.words(ins.args[2], n, false), e.vec[ins.args[3].n]
 		for i := range n {
+			if table == 0xd8 {
+				a[i] &^= c[i]
+			}
 			a[i] |= b[i] & c[i]
 		}
 		e.set(ins.args[3], n, a)
@@ -84,6 +121,17 @@ var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 		}
 		e.set(ins.args[2], n, w)
 	},
+	"VBROADCASTI128": func(e *emulator, ins *asmIns) {
+		w := e.words(ins.args[0], 4, false)
+		copy(w[4:8], w[:4])
+		e.set(ins.args[1], 8, w)
+	},
+	"PREFETCHT0": func(*emulator, *asmIns) {},
+	"VMOVDQA":    move,
+	"VPOR":       lanewise(func(a, b uint32) uint32 { return a | b }),
+	"VPSRAW": shift(func(v uint32, n int) uint32 {
+		return uint32(int32(v)>>n)&0xffff0000 | uint32(uint16(int16(v)>>n))
+	}),
 	"VPERMD": func(e *emulator, ins *asmIns) {
 		from, at, n := e.words(ins.args[0], 8, false), e.words(ins.args[1], 8, false), lanesOf(ins.args[2])
 		var w [16]uint32
@@ -103,6 +151,28 @@ var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 
 	"VMULSS": scalar(func(a, b float32) float32 { return a * b }),
 	"VDIVSS": scalar(func(a, b float32) float32 { return a / b }),
+}
+
+// parseBytes reads the one instruction that is written as bytes: VPDPBUSD of ymm registers with a VEX
+// prefix of three bytes (Intel's manual, volume 2, section 2.3), VEX.256.66.0F38.W0 50 /r.
+func parseBytes(line string) asmIns {
+	var b [5]byte
+	n := 0
+	for f := range strings.SplitSeq(line, ";") {
+		v, err := strconv.ParseUint(strings.TrimPrefix(strings.TrimSpace(f), "BYTE $"), 0, 8)
+		if err != nil || n == len(b) {
+			return asmIns{text: line, name: "BYTE"}
+		}
+		b[n] = byte(v)
+		n++
+	}
+	if b[0] != 0xc4 || b[1]&0x5f != 0x42 || b[2]&0x87 != 0x05 || b[3] != 0x50 || b[4]>>6 != 3 {
+		return asmIns{text: line, name: "BYTE"}
+	}
+	reg := func(high, low byte) asmArg { return asmArg{kind: 'Y', n: int((high^1)<<3 | low)} }
+	d, x := reg(b[1]>>7, b[4]>>3&7), reg(b[1]>>5&1, b[4]&7)
+	y := asmArg{kind: 'Y', n: int(b[2]>>3&15 ^ 15)}
+	return asmIns{text: line, name: "VPDPBUSD", args: []asmArg{x, y, d}}
 }
 
 // long reads 32 bits of any operand.

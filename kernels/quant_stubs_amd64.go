@@ -24,20 +24,40 @@ func quantizeRow512(x *float32, q *int8, f *float32, n *int32, h *int32, rows in
 //go:noescape
 func mulQ80x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ80x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ80x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ80x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ80x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ80x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ80x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ80x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ80x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ80x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ80x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ80x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ80x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ80x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -104,20 +124,40 @@ func mulQ80x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ40x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ40x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ40x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ40x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ40x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ40x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ40x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ40x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ40x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ40x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ40x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ40x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ40x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ40x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -184,20 +224,40 @@ func mulQ40x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ41x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ41x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ41x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ41x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ41x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ41x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ41x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ41x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ41x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ41x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ41x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ41x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ41x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ41x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -264,20 +324,40 @@ func mulQ41x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ50x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ50x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ50x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ50x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ50x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ50x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ50x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ50x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ50x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ50x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ50x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ50x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ50x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ50x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -344,20 +424,40 @@ func mulQ50x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ51x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ51x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ51x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ51x2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ51x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ51x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ51x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ51x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ51x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ51x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ51x4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ51x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ51x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ51x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -424,20 +524,40 @@ func mulQ51x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ4Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ4Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ4Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ4Kx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ4Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ4Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ4Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ4Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ4Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ4Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ4Kx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ4Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ4Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ4Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -504,20 +624,40 @@ func mulQ4Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ5Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ5Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ5Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ5Kx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ5Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ5Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ5Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ5Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ5Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ5Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ5Kx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ5Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ5Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ5Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -584,20 +724,40 @@ func mulQ5Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ6Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ6Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ6Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ6Kx2AVX2 multiplies a panel with 2 rows of activations.
 //
 //go:noescape
 func mulQ6Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ6Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ6Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
 func mulQ6Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ6Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ6Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ6Kx4AVX2 multiplies a panel with 4 rows of activations.
 //
 //go:noescape
 func mulQ6Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ6Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ6Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -658,6 +818,506 @@ func mulQ6Kx11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //
 //go:noescape
 func mulQ6Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ2Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ2Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ2Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ2Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ2Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ2Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ2Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ2Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ2Kx1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ2Kx2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ2Kx3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ2Kx4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ2Kx5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ2Kx6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ2Kx7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ2Kx8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ2Kx9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ2Kx10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ2Kx11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ2Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ3Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ3Kx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ3Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ3Kx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ3Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ3Kx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ3Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ3Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ3Kx1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ3Kx2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ3Kx3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ3Kx4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ3Kx5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ3Kx6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ3Kx7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ3Kx8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulQ3Kx9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulQ3Kx10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulQ3Kx11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulQ3Kx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulMXFP4x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x1VNNI multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulMXFP4x1VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulMXFP4x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x2VNNI multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulMXFP4x2VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulMXFP4x3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x3VNNI multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulMXFP4x3VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulMXFP4x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x4VNNI multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulMXFP4x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x1AVX512 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulMXFP4x1AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x2AVX512 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulMXFP4x2AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x3AVX512 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulMXFP4x3AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x4AVX512 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulMXFP4x4AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x5AVX512 multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulMXFP4x5AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x6AVX512 multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulMXFP4x6AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x7AVX512 multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulMXFP4x7AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x8AVX512 multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulMXFP4x8AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x9AVX512 multiplies a panel with 9 rows of activations.
+//
+//go:noescape
+func mulMXFP4x9AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x10AVX512 multiplies a panel with 10 rows of activations.
+//
+//go:noescape
+func mulMXFP4x10AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x11AVX512 multiplies a panel with 11 rows of activations.
+//
+//go:noescape
+func mulMXFP4x11AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x12AVX512 multiplies a panel with 12 rows of activations.
+//
+//go:noescape
+func mulMXFP4x12AVX512(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulF32x1AVX2 multiplies a panel with 1 rows of activations.
 //
@@ -1034,38 +1694,138 @@ func mulWideQ6Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride
 //go:noescape
 func mulWideQ6Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// widenQ2KAVX2 unpacks a panel.
+//
+//go:noescape
+func widenQ2KAVX2(w *byte, out *byte, blocks int)
+
+// mulWideQ2Kx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulWideQ2Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ2Kx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulWideQ2Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ2Kx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulWideQ2Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ2Kx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideQ2Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ3KAVX2 unpacks a panel.
+//
+//go:noescape
+func widenQ3KAVX2(w *byte, out *byte, blocks int)
+
+// mulWideQ3Kx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulWideQ3Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ3Kx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulWideQ3Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ3Kx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulWideQ3Kx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideQ3Kx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideQ3Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenIQ4NLAVX2 unpacks a panel.
+//
+//go:noescape
+func widenIQ4NLAVX2(w *byte, out *byte, blocks int)
+
+// mulWideIQ4NLx1AVX2 multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulWideIQ4NLx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIQ4NLx2AVX2 multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulWideIQ4NLx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIQ4NLx3AVX2 multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulWideIQ4NLx3AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIQ4NLx4AVX2 multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideIQ4NLx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenIQ4XSAVX2 unpacks a panel.
+//
+//go:noescape
+func widenIQ4XSAVX2(w *byte, out *byte, blocks int)
+
+// widenMXFP4AVX2 unpacks a panel.
+//
+//go:noescape
+func widenMXFP4AVX2(w *byte, out *byte, blocks int)
+
 // avx2Wide holds the kernels of each type for 1 to 4 rows. It is never changed.
 var avx2Wide = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-	Q4_0: {mulWideQ40x1AVX2, mulWideQ40x2AVX2, mulWideQ40x3AVX2, mulWideQ40x4AVX2},
-	Q4_1: {mulWideQ41x1AVX2, mulWideQ41x2AVX2, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
-	Q5_0: {mulWideQ50x1AVX2, mulWideQ50x2AVX2, mulWideQ50x3AVX2, mulWideQ50x4AVX2},
-	Q5_1: {mulWideQ51x1AVX2, mulWideQ51x2AVX2, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
-	Q4_K: {mulWideQ41x1AVX2, mulWideQ41x2AVX2, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
-	Q5_K: {mulWideQ51x1AVX2, mulWideQ51x2AVX2, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
-	Q6_K: {mulWideQ6Kx1AVX2, mulWideQ6Kx2AVX2, mulWideQ6Kx3AVX2, mulWideQ6Kx4AVX2},
+	Q4_0:   {mulWideQ40x1AVX2, mulWideQ40x2AVX2, mulWideQ40x3AVX2, mulWideQ40x4AVX2},
+	Q4_1:   {mulWideQ41x1AVX2, mulWideQ41x2AVX2, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
+	Q5_0:   {mulWideQ50x1AVX2, mulWideQ50x2AVX2, mulWideQ50x3AVX2, mulWideQ50x4AVX2},
+	Q5_1:   {mulWideQ51x1AVX2, mulWideQ51x2AVX2, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
+	Q4_K:   {mulWideQ41x1AVX2, mulWideQ41x2AVX2, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
+	Q5_K:   {mulWideQ51x1AVX2, mulWideQ51x2AVX2, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
+	Q6_K:   {mulWideQ6Kx1AVX2, mulWideQ6Kx2AVX2, mulWideQ6Kx3AVX2, mulWideQ6Kx4AVX2},
+	Q2_K:   {mulWideQ2Kx1AVX2, mulWideQ2Kx2AVX2, mulWideQ2Kx3AVX2, mulWideQ2Kx4AVX2},
+	Q3_K:   {mulWideQ3Kx1AVX2, mulWideQ3Kx2AVX2, mulWideQ3Kx3AVX2, mulWideQ3Kx4AVX2},
+	IQ4_NL: {mulWideIQ4NLx1AVX2, mulWideIQ4NLx2AVX2, mulWideIQ4NLx3AVX2, mulWideIQ4NLx4AVX2},
+	IQ4_XS: {mulWideIQ4NLx1AVX2, mulWideIQ4NLx2AVX2, mulWideIQ4NLx3AVX2, mulWideIQ4NLx4AVX2},
+	MXFP4:  {mulWideQ50x1AVX2, mulWideQ50x2AVX2, mulWideQ50x3AVX2, mulWideQ50x4AVX2},
 }
 
 // avx2Widen holds what unpacks a panel of each type. It is never changed.
 var avx2Widen = [len(forms)]func(w *byte, out *byte, blocks int){
-	Q4_0: widenQ40AVX2,
-	Q4_1: widenQ41AVX2,
-	Q5_0: widenQ50AVX2,
-	Q5_1: widenQ51AVX2,
-	Q4_K: widenQ4KAVX2,
-	Q5_K: widenQ5KAVX2,
-	Q6_K: widenQ6KAVX2,
+	Q4_0:   widenQ40AVX2,
+	Q4_1:   widenQ41AVX2,
+	Q5_0:   widenQ50AVX2,
+	Q5_1:   widenQ51AVX2,
+	Q4_K:   widenQ4KAVX2,
+	Q5_K:   widenQ5KAVX2,
+	Q6_K:   widenQ6KAVX2,
+	Q2_K:   widenQ2KAVX2,
+	Q3_K:   widenQ3KAVX2,
+	IQ4_NL: widenIQ4NLAVX2,
+	IQ4_XS: widenIQ4XSAVX2,
+	MXFP4:  widenMXFP4AVX2,
 }
 
 // avx2Quant holds the kernels of each type for 1 to 4 rows. It is never changed.
 var avx2Quant = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-	Q8_0: {mulQ80x1AVX2, mulQ80x2AVX2, mulQ80x3AVX2, mulQ80x4AVX2},
-	Q4_0: {mulQ40x1AVX2, mulQ40x2AVX2, mulQ40x3AVX2, mulQ40x4AVX2},
-	Q4_1: {mulQ41x1AVX2, mulQ41x2AVX2, mulQ41x3AVX2, mulQ41x4AVX2},
-	Q5_0: {mulQ50x1AVX2, mulQ50x2AVX2, mulQ50x3AVX2, mulQ50x4AVX2},
-	Q5_1: {mulQ51x1AVX2, mulQ51x2AVX2, mulQ51x3AVX2, mulQ51x4AVX2},
-	Q4_K: {mulQ4Kx1AVX2, mulQ4Kx2AVX2, mulQ4Kx3AVX2, mulQ4Kx4AVX2},
-	Q5_K: {mulQ5Kx1AVX2, mulQ5Kx2AVX2, mulQ5Kx3AVX2, mulQ5Kx4AVX2},
-	Q6_K: {mulQ6Kx1AVX2, mulQ6Kx2AVX2, mulQ6Kx3AVX2, mulQ6Kx4AVX2},
+	Q8_0:   {mulQ80x1AVX2, mulQ80x2AVX2, mulQ80x3AVX2, mulQ80x4AVX2},
+	Q4_0:   {mulQ40x1AVX2, mulQ40x2AVX2, mulQ40x3AVX2, mulQ40x4AVX2},
+	Q4_1:   {mulQ41x1AVX2, mulQ41x2AVX2, mulQ41x3AVX2, mulQ41x4AVX2},
+	Q5_0:   {mulQ50x1AVX2, mulQ50x2AVX2, mulQ50x3AVX2, mulQ50x4AVX2},
+	Q5_1:   {mulQ51x1AVX2, mulQ51x2AVX2, mulQ51x3AVX2, mulQ51x4AVX2},
+	Q4_K:   {mulQ4Kx1AVX2, mulQ4Kx2AVX2, mulQ4Kx3AVX2, mulQ4Kx4AVX2},
+	Q5_K:   {mulQ5Kx1AVX2, mulQ5Kx2AVX2, mulQ5Kx3AVX2, mulQ5Kx4AVX2},
+	Q6_K:   {mulQ6Kx1AVX2, mulQ6Kx2AVX2, mulQ6Kx3AVX2, mulQ6Kx4AVX2},
+	Q2_K:   {mulQ2Kx1AVX2, mulQ2Kx2AVX2, mulQ2Kx3AVX2, mulQ2Kx4AVX2},
+	Q3_K:   {mulQ3Kx1AVX2, mulQ3Kx2AVX2, mulQ3Kx3AVX2, mulQ3Kx4AVX2},
+	IQ4_NL: {mulIQ4NLx1AVX2, mulIQ4NLx2AVX2, mulIQ4NLx3AVX2, mulIQ4NLx4AVX2},
+	IQ4_XS: {mulIQ4XSx1AVX2, mulIQ4XSx2AVX2, mulIQ4XSx3AVX2, mulIQ4XSx4AVX2},
+	MXFP4:  {mulMXFP4x1AVX2, mulMXFP4x2AVX2, mulMXFP4x3AVX2, mulMXFP4x4AVX2},
 }
 
 // avx2Float holds the kernels of each type for 1 to 4 rows. It is never changed.
@@ -1075,16 +1835,38 @@ var avx2Float = [len(forms)][4]func(w *byte, x *float32, step int, y *float32, s
 	BF16: {mulBF16x1AVX2, mulBF16x2AVX2, mulBF16x3AVX2, mulBF16x4AVX2},
 }
 
+// vnniQuant holds the kernels of each type for 1 to 4 rows. It is never changed.
+var vnniQuant = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+	Q8_0:   {mulQ80x1VNNI, mulQ80x2VNNI, mulQ80x3VNNI, mulQ80x4VNNI},
+	Q4_0:   {mulQ40x1VNNI, mulQ40x2VNNI, mulQ40x3VNNI, mulQ40x4VNNI},
+	Q4_1:   {mulQ41x1VNNI, mulQ41x2VNNI, mulQ41x3VNNI, mulQ41x4VNNI},
+	Q5_0:   {mulQ50x1VNNI, mulQ50x2VNNI, mulQ50x3VNNI, mulQ50x4VNNI},
+	Q5_1:   {mulQ51x1VNNI, mulQ51x2VNNI, mulQ51x3VNNI, mulQ51x4VNNI},
+	Q4_K:   {mulQ4Kx1VNNI, mulQ4Kx2VNNI, mulQ4Kx3VNNI, mulQ4Kx4VNNI},
+	Q5_K:   {mulQ5Kx1VNNI, mulQ5Kx2VNNI, mulQ5Kx3VNNI, mulQ5Kx4VNNI},
+	Q6_K:   {mulQ6Kx1VNNI, mulQ6Kx2VNNI, mulQ6Kx3VNNI, mulQ6Kx4VNNI},
+	Q2_K:   {mulQ2Kx1VNNI, mulQ2Kx2VNNI, mulQ2Kx3VNNI, mulQ2Kx4VNNI},
+	Q3_K:   {mulQ3Kx1VNNI, mulQ3Kx2VNNI, mulQ3Kx3VNNI, mulQ3Kx4VNNI},
+	IQ4_NL: {mulIQ4NLx1VNNI, mulIQ4NLx2VNNI, mulIQ4NLx3VNNI, mulIQ4NLx4VNNI},
+	IQ4_XS: {mulIQ4XSx1VNNI, mulIQ4XSx2VNNI, mulIQ4XSx3VNNI, mulIQ4XSx4VNNI},
+	MXFP4:  {mulMXFP4x1VNNI, mulMXFP4x2VNNI, mulMXFP4x3VNNI, mulMXFP4x4VNNI},
+}
+
 // avx512Quant holds the kernels of each type for 1 to 12 rows. It is never changed.
 var avx512Quant = [len(forms)][12]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-	Q8_0: {mulQ80x1AVX512, mulQ80x2AVX512, mulQ80x3AVX512, mulQ80x4AVX512, mulQ80x5AVX512, mulQ80x6AVX512, mulQ80x7AVX512, mulQ80x8AVX512, mulQ80x9AVX512, mulQ80x10AVX512, mulQ80x11AVX512, mulQ80x12AVX512},
-	Q4_0: {mulQ40x1AVX512, mulQ40x2AVX512, mulQ40x3AVX512, mulQ40x4AVX512, mulQ40x5AVX512, mulQ40x6AVX512, mulQ40x7AVX512, mulQ40x8AVX512, mulQ40x9AVX512, mulQ40x10AVX512, mulQ40x11AVX512, mulQ40x12AVX512},
-	Q4_1: {mulQ41x1AVX512, mulQ41x2AVX512, mulQ41x3AVX512, mulQ41x4AVX512, mulQ41x5AVX512, mulQ41x6AVX512, mulQ41x7AVX512, mulQ41x8AVX512, mulQ41x9AVX512, mulQ41x10AVX512, mulQ41x11AVX512, mulQ41x12AVX512},
-	Q5_0: {mulQ50x1AVX512, mulQ50x2AVX512, mulQ50x3AVX512, mulQ50x4AVX512, mulQ50x5AVX512, mulQ50x6AVX512, mulQ50x7AVX512, mulQ50x8AVX512, mulQ50x9AVX512, mulQ50x10AVX512, mulQ50x11AVX512, mulQ50x12AVX512},
-	Q5_1: {mulQ51x1AVX512, mulQ51x2AVX512, mulQ51x3AVX512, mulQ51x4AVX512, mulQ51x5AVX512, mulQ51x6AVX512, mulQ51x7AVX512, mulQ51x8AVX512, mulQ51x9AVX512, mulQ51x10AVX512, mulQ51x11AVX512, mulQ51x12AVX512},
-	Q4_K: {mulQ4Kx1AVX512, mulQ4Kx2AVX512, mulQ4Kx3AVX512, mulQ4Kx4AVX512, mulQ4Kx5AVX512, mulQ4Kx6AVX512, mulQ4Kx7AVX512, mulQ4Kx8AVX512, mulQ4Kx9AVX512, mulQ4Kx10AVX512, mulQ4Kx11AVX512, mulQ4Kx12AVX512},
-	Q5_K: {mulQ5Kx1AVX512, mulQ5Kx2AVX512, mulQ5Kx3AVX512, mulQ5Kx4AVX512, mulQ5Kx5AVX512, mulQ5Kx6AVX512, mulQ5Kx7AVX512, mulQ5Kx8AVX512, mulQ5Kx9AVX512, mulQ5Kx10AVX512, mulQ5Kx11AVX512, mulQ5Kx12AVX512},
-	Q6_K: {mulQ6Kx1AVX512, mulQ6Kx2AVX512, mulQ6Kx3AVX512, mulQ6Kx4AVX512, mulQ6Kx5AVX512, mulQ6Kx6AVX512, mulQ6Kx7AVX512, mulQ6Kx8AVX512, mulQ6Kx9AVX512, mulQ6Kx10AVX512, mulQ6Kx11AVX512, mulQ6Kx12AVX512},
+	Q8_0:   {mulQ80x1AVX512, mulQ80x2AVX512, mulQ80x3AVX512, mulQ80x4AVX512, mulQ80x5AVX512, mulQ80x6AVX512, mulQ80x7AVX512, mulQ80x8AVX512, mulQ80x9AVX512, mulQ80x10AVX512, mulQ80x11AVX512, mulQ80x12AVX512},
+	Q4_0:   {mulQ40x1AVX512, mulQ40x2AVX512, mulQ40x3AVX512, mulQ40x4AVX512, mulQ40x5AVX512, mulQ40x6AVX512, mulQ40x7AVX512, mulQ40x8AVX512, mulQ40x9AVX512, mulQ40x10AVX512, mulQ40x11AVX512, mulQ40x12AVX512},
+	Q4_1:   {mulQ41x1AVX512, mulQ41x2AVX512, mulQ41x3AVX512, mulQ41x4AVX512, mulQ41x5AVX512, mulQ41x6AVX512, mulQ41x7AVX512, mulQ41x8AVX512, mulQ41x9AVX512, mulQ41x10AVX512, mulQ41x11AVX512, mulQ41x12AVX512},
+	Q5_0:   {mulQ50x1AVX512, mulQ50x2AVX512, mulQ50x3AVX512, mulQ50x4AVX512, mulQ50x5AVX512, mulQ50x6AVX512, mulQ50x7AVX512, mulQ50x8AVX512, mulQ50x9AVX512, mulQ50x10AVX512, mulQ50x11AVX512, mulQ50x12AVX512},
+	Q5_1:   {mulQ51x1AVX512, mulQ51x2AVX512, mulQ51x3AVX512, mulQ51x4AVX512, mulQ51x5AVX512, mulQ51x6AVX512, mulQ51x7AVX512, mulQ51x8AVX512, mulQ51x9AVX512, mulQ51x10AVX512, mulQ51x11AVX512, mulQ51x12AVX512},
+	Q4_K:   {mulQ4Kx1AVX512, mulQ4Kx2AVX512, mulQ4Kx3AVX512, mulQ4Kx4AVX512, mulQ4Kx5AVX512, mulQ4Kx6AVX512, mulQ4Kx7AVX512, mulQ4Kx8AVX512, mulQ4Kx9AVX512, mulQ4Kx10AVX512, mulQ4Kx11AVX512, mulQ4Kx12AVX512},
+	Q5_K:   {mulQ5Kx1AVX512, mulQ5Kx2AVX512, mulQ5Kx3AVX512, mulQ5Kx4AVX512, mulQ5Kx5AVX512, mulQ5Kx6AVX512, mulQ5Kx7AVX512, mulQ5Kx8AVX512, mulQ5Kx9AVX512, mulQ5Kx10AVX512, mulQ5Kx11AVX512, mulQ5Kx12AVX512},
+	Q6_K:   {mulQ6Kx1AVX512, mulQ6Kx2AVX512, mulQ6Kx3AVX512, mulQ6Kx4AVX512, mulQ6Kx5AVX512, mulQ6Kx6AVX512, mulQ6Kx7AVX512, mulQ6Kx8AVX512, mulQ6Kx9AVX512, mulQ6Kx10AVX512, mulQ6Kx11AVX512, mulQ6Kx12AVX512},
+	Q2_K:   {mulQ2Kx1AVX512, mulQ2Kx2AVX512, mulQ2Kx3AVX512, mulQ2Kx4AVX512, mulQ2Kx5AVX512, mulQ2Kx6AVX512, mulQ2Kx7AVX512, mulQ2Kx8AVX512, mulQ2Kx9AVX512, mulQ2Kx10AVX512, mulQ2Kx11AVX512, mulQ2Kx12AVX512},
+	Q3_K:   {mulQ3Kx1AVX512, mulQ3Kx2AVX512, mulQ3Kx3AVX512, mulQ3Kx4AVX512, mulQ3Kx5AVX512, mulQ3Kx6AVX512, mulQ3Kx7AVX512, mulQ3Kx8AVX512, mulQ3Kx9AVX512, mulQ3Kx10AVX512, mulQ3Kx11AVX512, mulQ3Kx12AVX512},
+	IQ4_NL: {mulIQ4NLx1AVX512, mulIQ4NLx2AVX512, mulIQ4NLx3AVX512, mulIQ4NLx4AVX512, mulIQ4NLx5AVX512, mulIQ4NLx6AVX512, mulIQ4NLx7AVX512, mulIQ4NLx8AVX512, mulIQ4NLx9AVX512, mulIQ4NLx10AVX512, mulIQ4NLx11AVX512, mulIQ4NLx12AVX512},
+	IQ4_XS: {mulIQ4XSx1AVX512, mulIQ4XSx2AVX512, mulIQ4XSx3AVX512, mulIQ4XSx4AVX512, mulIQ4XSx5AVX512, mulIQ4XSx6AVX512, mulIQ4XSx7AVX512, mulIQ4XSx8AVX512, mulIQ4XSx9AVX512, mulIQ4XSx10AVX512, mulIQ4XSx11AVX512, mulIQ4XSx12AVX512},
+	MXFP4:  {mulMXFP4x1AVX512, mulMXFP4x2AVX512, mulMXFP4x3AVX512, mulMXFP4x4AVX512, mulMXFP4x5AVX512, mulMXFP4x6AVX512, mulMXFP4x7AVX512, mulMXFP4x8AVX512, mulMXFP4x9AVX512, mulMXFP4x10AVX512, mulMXFP4x11AVX512, mulMXFP4x12AVX512},
 }
 
 // avx512Float holds the kernels of each type for 1 to 12 rows. It is never changed.

@@ -33,6 +33,7 @@ type RopeScaling struct {
 	High     float64 // Llama3: wavelengths under Original/High are kept; <= Low is 4*Low
 	BetaFast float64 // Yarn: turns in Original over which a dimension is kept; <= 0 is 32
 	BetaSlow float64 // Yarn: turns in Original under which a dimension is stretched; <= 0 is 1
+	Exact    bool    // Yarn: the ramp's ends are not rounded to whole dimensions (gpt-oss)
 	Attn     float64 // Yarn: further factor of the magnitude; <= 0 is 1
 
 	// Factors divides frequency i by Factors[i]: the tensor rope_freqs.weight. Those missing or not positive count
@@ -116,7 +117,10 @@ func (t *RopeTable) yarn(s RopeScaling, lnBase float64) {
 		d := float64(t.dim) * ln64(float64(max(s.Original, 1))/float64(turns*2*math.Pi)) / (2 * lnBase)
 		return min(max(d, 0), float64(t.dim-1))
 	}
-	low, high := math.Floor(at(s.BetaFast)), math.Ceil(at(s.BetaSlow))
+	low, high := at(s.BetaFast), at(s.BetaSlow)
+	if !s.Exact {
+		low, high = math.Floor(low), math.Ceil(high)
+	}
 	for i, f := range t.freq {
 		ramp := (float64(i) - low) / max(0.001, high-low)
 		t.freq[i] = blend(f, f/s.Factor, ramp)

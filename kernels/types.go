@@ -28,10 +28,16 @@ const (
 	Q5_0 Type = 6
 	Q5_1 Type = 7
 	Q8_0 Type = 8
+	Q2_K Type = 10
+	Q3_K Type = 11
 	Q4_K Type = 12
 	Q5_K Type = 13
 	Q6_K Type = 14
-	BF16 Type = 30
+
+	IQ4_NL Type = 20
+	IQ4_XS Type = 23
+	BF16   Type = 30
+	MXFP4  Type = 39
 )
 
 // form describes a type: its block in a GGUF row and its part of a packed panel.
@@ -39,13 +45,22 @@ type form struct {
 	name  string
 	block int // elements in a GGUF block
 	bytes int // bytes of a GGUF block
-	low   int // bits of a weight in the low plane: 4 or 8; 0 for float types
+	low   int // bits of a weight in the low plane: 2, 4 or 8; 0 for float types
 	high  int // bits of a weight in the high plane: 0, 1 or 2
 	zero  int // what is subtracted from a stored code to get the weight
 	mins  bool
-	super bool // super-blocks: 8 sub-blocks of 32 with integer scales under one or two f16
-	half  bool // a scale for every 16 weights instead of 32
+	super bool      // super-blocks: 8 sub-blocks of 32 with integer scales under one or two f16
+	half  bool      // a scale for every 16 weights instead of 32
+	exp   bool      // the scale is a power of two, one byte (E8M0)
+	book  *[16]int8 // the weights that the codes stand for
 }
+
+// The weights of the types whose codes are not the weights: a curve fitted to normally distributed
+// weights (ggml, IQ4_NL), and twice the values of E2M1 (OCP Microscaling Formats, 2023).
+var (
+	bookIQ4 = [16]int8{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
+	bookMX4 = [16]int8{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}
+)
 
 // forms describes each type, by its number; it is never changed.
 var forms = [...]form{
@@ -60,6 +75,12 @@ var forms = [...]form{
 	Q4_K: {name: "Q4_K", block: 256, bytes: 144, low: 4, mins: true, super: true},
 	Q5_K: {name: "Q5_K", block: 256, bytes: 176, low: 4, high: 1, mins: true, super: true},
 	Q6_K: {name: "Q6_K", block: 256, bytes: 210, low: 4, high: 2, zero: 32, super: true, half: true},
+	Q2_K: {name: "Q2_K", block: 256, bytes: 84, low: 2, mins: true, super: true, half: true},
+	Q3_K: {name: "Q3_K", block: 256, bytes: 110, low: 2, high: 1, zero: 4, super: true, half: true},
+
+	IQ4_NL: {name: "IQ4_NL", block: 32, bytes: 18, low: 4, book: &bookIQ4},
+	IQ4_XS: {name: "IQ4_XS", block: 256, bytes: 136, low: 4, super: true, book: &bookIQ4},
+	MXFP4:  {name: "MXFP4", block: 32, bytes: 17, low: 4, exp: true, book: &bookMX4},
 }
 
 // formOf returns the description of a type, or nil.
@@ -72,6 +93,10 @@ func formOf(t Type) *form {
 
 // quantised says whether a row is made of blocks of integers with scales.
 func (f *form) quantised() bool { return f.low != 0 }
+
+// ints says whether the scales of the two halves of a sub-block are applied to the integer sums, so
+// that one float scale is left: the types of two bits in the low plane.
+func (f *form) ints() bool { return f.low == 2 }
 
 // subs is the number of sub-blocks of 32 weights in a block.
 func (f *form) subs() int { return f.block / 32 }
@@ -91,8 +116,10 @@ func (f *form) headBytes() int {
 // scaleBytes is the part of a panel's sub-block that holds scales and minimums.
 func (f *form) scaleBytes() int {
 	switch {
+	case f.exp, f.super && !f.half && !f.mins:
+		return panelRows // one byte
 	case f.super:
-		return 2 * panelRows // scale and minimum, or two scales, one byte each
+		return 2 * panelRows // scale and minimum, or two scales (each with a minimum), one byte each
 	case f.mins:
 		return 2 * 2 * panelRows
 	default:

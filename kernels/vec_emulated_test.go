@@ -120,7 +120,8 @@ func TestEmulatedAttention(t *testing.T) {
 		toHalves(keys, values(t, "keys", len(keys)))
 		toHalves(vals, values(t, "values", len(vals)))
 		for r := range a.rows {
-			a.begin(r, values(t, "q", a.dim), 0.25, pageLen)
+			a.seen[r] = pageLen
+			a.begin(r, values(t, "q", a.dim), 0.25)
 			copy(a.row(r), values(t, "sums so far", a.width))
 			if rapid.Bool().Draw(t, "not the first page") {
 				a.high[r] = values(t, "high", 1)[0]
@@ -161,7 +162,7 @@ func weighEmulated(t *rapid.T, e *emulator, level string, a, b *attnTile) {
 	high, alpha := slices.Clip(slices.Clone(b.high[:b.rows])), make([]float32, b.rows)
 	score, sum = slices.Clip(score), slices.Clip(sum)
 	e.call(t, "attnWeigh"+level, score, sum, high, alpha, b.rows)
-	a.weigh(0, a.rows, pageLen)
+	a.weigh(0, a.rows, 0, pageLen)
 	for r := range a.rows {
 		s := sum[r*lanes : (r+1)*lanes]
 		if bad || math.IsNaN(float64(laneSum((*[lanes]float32)(s)))) {

@@ -29,6 +29,7 @@ type emulator struct {
 }
 
 type asmFunc struct {
+	frame  int // bytes of stack
 	code   []asmIns
 	labels map[string]int
 }
@@ -62,7 +63,7 @@ func (e *emulator) fail(format string, args ...any) {
 	panic(emulatorError(fmt.Sprintf(format, args...)))
 }
 
-var generalRegs = map[string]int{"AX": 0, "CX": 1, "DX": 2, "BX": 3, "SI": 6, "DI": 7, "R8": 8, "R9": 9, "R10": 10, "R11": 11, "R12": 12, "R13": 13, "R14": 14, "R15": 15}
+var generalRegs = map[string]int{"AX": 0, "CX": 1, "DX": 2, "BX": 3, "SP": 4, "SI": 6, "DI": 7, "R8": 8, "R9": 9, "R10": 10, "R11": 11, "R12": 12, "R13": 13, "R14": 14, "R15": 15}
 
 var (
 	asmData  = regexp.MustCompile(`^DATA (\w+)<>\+(\d+)\(SB\)/4, \$(\w+)$`)
@@ -91,6 +92,7 @@ func newEmulator(t *testing.T, file string) *emulator {
 			e.data[m[1]] = binary.LittleEndian.AppendUint32(e.data[m[1]], uint32(word))
 		case strings.HasPrefix(line, "TEXT"):
 			f = &asmFunc{labels: map[string]int{}}
+			fmt.Sscanf(line[strings.LastIndex(line, "$")+1:], "%d", &f.frame)
 			name, _, _ := strings.Cut(strings.TrimPrefix(line, "TEXT ·"), "(")
 			e.code[name] = f
 		case strings.HasSuffix(line, ":"):
@@ -103,6 +105,9 @@ func newEmulator(t *testing.T, file string) *emulator {
 }
 
 func parseIns(line string) asmIns {
+	if strings.HasPrefix(line, "BYTE ") {
+		return parseBytes(line)
+	}
 	op, rest, _ := strings.Cut(line, " ")
 	name, suffix, _ := strings.Cut(op, ".")
 	ins := asmIns{text: line, name: name, bcst: suffix == "BCST"}
@@ -169,6 +174,7 @@ func (e *emulator) call(t failer, name string, args ...any) {
 			t.Fatalf("emulator: argument of type %T", a)
 		}
 	}
+	e.reg[4] = e.segment(make([]byte, f.frame+8)) + 8 // as badly aligned as it may be
 	at := 0
 	defer func() {
 		if p := recover(); p != nil {

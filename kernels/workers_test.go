@@ -121,7 +121,8 @@ func TestChoose(t *testing.T) {
 		best, want level
 	}{
 		{"", avx512, avx512}, {"", generic, generic}, {"generic", avx512, generic}, {"avx2", avx512, avx2},
-		{"avx512", avx2, avx2}, {"avx2", generic, generic}, {"neon", avx2, avx2},
+		{"avx512", avx2, avx2}, {"avx2", generic, generic}, {"neon", avx2, avx2}, {"neon", avx512, avx512},
+		{"neon", neondot, neon}, {"neondot", neon, neon}, {"avx2", neondot, neondot}, {"generic", neon, generic},
 	} {
 		if got := choose(c.name, c.best); got != c.want {
 			t.Errorf("KERNELS=%s where the best is %s: %s, want %s", c.name, c.best, got, c.want)

@@ -14,7 +14,7 @@ import (
 // BenchmarkModel prints tokens per second of real models in one process: prefill of 512 tokens, decode of one
 // sequence after 128 positions, decode of 8 sequences together.
 func BenchmarkModel(b *testing.B) {
-	for _, file := range []string{smol, qwen} {
+	for _, file := range []string{smol, qwen, gemma} {
 		b.Run(file[:5], func(b *testing.B) {
 			p := cut(b, model(b, file))
 			for _, threads := range []int{1, 2} {

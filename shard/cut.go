@@ -40,7 +40,7 @@ func layerPart(i int) Part { return Part{Kind: Layer, Layer: i, Name: fmt.Sprint
 const outputName = "output.weight"
 
 // PartsOf lists the parts that the stage of a span needs, metadata first. Where the model is tied, the
-// last stage needs the embedding too.
+// last stage needs the embedding too. An encoder has no head.
 func PartsOf(info Info, span Span, tied bool) []Part {
 	parts := []Part{metaPart}
 	last := span.End == info.Layers
@@ -50,7 +50,7 @@ func PartsOf(info Info, span Span, tied bool) []Part {
 	for i := span.First; i < span.End; i++ {
 		parts = append(parts, layerPart(i))
 	}
-	if last {
+	if last && !info.Encoder {
 		parts = append(parts, headPart)
 	}
 	return parts
@@ -112,7 +112,7 @@ func newCutter(f *gguf.File) (*cutter, error) {
 		return nil, err
 	}
 	c := &cutter{file: f, params: p, used: make(map[string]bool)}
-	if err := c.add(embedPart, new(arch.Embed), ""); err != nil {
+	if err := c.add(embedPart, a.Embedding(), ""); err != nil {
 		return nil, err
 	}
 	for i := range p.Layers {
@@ -120,8 +120,10 @@ func newCutter(f *gguf.File) (*cutter, error) {
 			return nil, err
 		}
 	}
-	if err := c.add(headPart, new(arch.Head), ""); err != nil {
-		return nil, err
+	if a.Encoder == nil {
+		if err := c.add(headPart, new(arch.Head), ""); err != nil {
+			return nil, err
+		}
 	}
 	return c, c.unknown()
 }
@@ -158,10 +160,7 @@ func (c *cutter) add(p Part, target any, prefix string) error {
 
 // check holds a tensor against what is wanted.
 func check(t gguf.Tensor, want arch.Tensor) error {
-	shape := []int{want.Cols}
-	if want.Rows > 0 {
-		shape = append(shape, want.Rows)
-	}
+	shape := want.Dims
 	ok := len(t.Dims) >= len(shape)
 	for i, d := range t.Dims {
 		if i < len(shape) {

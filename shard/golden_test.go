@@ -75,7 +75,7 @@ func TestGolden(t *testing.T) {
 	for _, c := range []struct {
 		file, golden string
 		llama        float64 // mean divergence of llama.cpp
-	}{{smol, "smollm2.golden", 0.003813}, {qwen, "qwen2.5-coder.golden", 0.002124}} {
+	}{{smol, "smollm2.golden", 0.003813}, {qwen, "qwen2.5-coder.golden", 0.002124}, {gemma, "gemma3.golden", 0.007227}} {
 		t.Run(c.golden, func(t *testing.T) {
 			g := readGolden(t, c.golden)
 			f := model(t, c.file)

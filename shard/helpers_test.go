@@ -98,9 +98,14 @@ func (f *flow) free() {
 	}
 }
 
-// step carries up to chunk tokens of each flow through all shards and collects the logits of every row.
+// step carries up to chunk tokens of each flow, an encoder's all, through all shards and collects the logits of every
+// row, or the embedding.
 func (p pipe) step(t testing.TB, flows []*flow, chunk int) {
 	t.Helper()
+	encoder := p[0].Info().Encoder
+	if encoder {
+		chunk = math.MaxInt
+	}
 	var live []*flow
 	var batch []shard.Rows
 	for _, f := range flows {
@@ -113,7 +118,7 @@ func (p pipe) step(t testing.TB, flows []*flow, chunk int) {
 	for i, s := range p {
 		for j, f := range live {
 			batch[j].Seq = f.seqs[i]
-			if i == len(p)-1 {
+			if i == len(p)-1 && !encoder {
 				batch[j].Logits = max(len(batch[j].Tokens), len(batch[j].X)/s.Info().Hidden)
 			}
 		}
@@ -204,6 +209,8 @@ func model(t testing.TB, name string) *gguf.File {
 }
 
 const (
-	smol = "SmolLM2-135M-Instruct.Q4_1.gguf"
-	qwen = "qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf"
+	smol  = "SmolLM2-135M-Instruct.Q4_1.gguf"
+	qwen  = "qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf"
+	gemma = "gemma-3-270m-Q4_K_M.gguf"
+	nomic = "nomic-embed-text-v1.5.f16.gguf"
 )

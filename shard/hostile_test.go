@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,7 +68,7 @@ func TestRefusedModels(t *testing.T) {
 		kind error
 		text string
 	}{
-		{"other architecture", with("general.architecture", gguf.String("gemma3")), arch.ErrModel, "supported are llama, qwen2"},
+		{"other architecture", with("general.architecture", gguf.String("mamba")), arch.ErrModel, "supported are llama, qwen2"},
 		{"no architecture", without(t, "general.architecture"), arch.ErrModel, "general.architecture"},
 		{"no layers key", without(t, "llama.block_count"), arch.ErrModel, "llama.block_count"},
 		{"no layers", with("llama.block_count", gguf.Uint32(0)), arch.ErrModel, "llama.block_count is 0"},
@@ -297,15 +298,24 @@ func TestBudget(t *testing.T) {
 // Whatever bytes of a model file are changed, Cut and Open end in a result or an error; what they let through can
 // be stepped.
 func FuzzModel(f *testing.F) {
-	data := tiny.Qwen2(tiny.Config{Layers: 2, Hidden: 32, Heads: 2, Untied: true})
-	f.Add(uint32(100), []byte{1, 2, 3, 4, 5, 6, 7, 8})
-	for _, key := range []string{"qwen2.block_count", "qwen2.embedding_length", "qwen2.attention.head_count", "blk.0.attn_q.weight", "qwen2.rope.freq_base"} {
-		f.Add(uint32(bytes.Index(data, []byte(key))+len(key)), []byte{4, 0, 0, 0, 3, 0, 0, 0})
+	all := [][]byte{tiny.Qwen2(tiny.Config{Layers: 2, Hidden: 32, Heads: 2, Untied: true})}
+	named := goldens(f)
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		all = append(all, named[name])
+	}
+	for i, data := range all {
+		f.Add(uint8(i), uint32(100), []byte{1, 2, 3, 4, 5, 6, 7, 8})
+		for _, key := range []string{".block_count", ".embedding_length", ".attention.head_count", "blk.0.attn_q.weight", ".rope.freq_base",
+			".attention.sliding_window", ".expert_count", ".expert_used_count", ".context_length", ".pooling_type"} {
+			if at := bytes.Index(data, []byte(key)); at >= 0 {
+				f.Add(uint8(i), uint32(at+len(key)), []byte{4, 0, 0, 0, 3, 0, 0, 0})
+			}
+		}
 	}
 	w := kernels.NewWorkers(1)
 	f.Cleanup(w.Close)
-	f.Fuzz(func(t *testing.T, at uint32, change []byte) {
-		b := bytes.Clone(data)
+	f.Fuzz(func(t *testing.T, which uint8, at uint32, change []byte) {
+		b := bytes.Clone(all[int(which)%len(all)])
 		copy(b[int(at)%len(b):], change)
 		file, err := gguf.Parse(b)
 		if err != nil {
@@ -329,7 +339,11 @@ func FuzzModel(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Step([]shard.Rows{{Seq: q, Tokens: []int32{0}, Logits: 1}}); err != nil {
+		rows := shard.Rows{Seq: q, Tokens: []int32{0}, Logits: 1}
+		if info.Encoder {
+			rows.Logits = 0
+		}
+		if _, err := s.Step([]shard.Rows{rows}); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -23,6 +23,7 @@ type Info struct {
 	HeadDim int
 	Params  int64
 	Tied    bool // the embedding serves as output matrix
+	Encoder bool // gives one embedding of Hidden elements for a text, no logits; it has no head
 }
 
 // ReadInfo reads the metadata of a model: of a whole file or of its metadata part. Every number is
@@ -33,7 +34,8 @@ func ReadInfo(meta *gguf.File) (Info, error) {
 		return Info{}, err
 	}
 	i := Info{Arch: p.Arch, Layers: p.Layers, Hidden: p.Hidden, Vocab: p.Vocab, Context: p.Context,
-		Heads: p.Heads, KVHeads: p.KVHeads, HeadDim: p.HeadDim, Tied: tied(meta)}
+		Heads: p.Heads, KVHeads: p.KVHeads, HeadDim: p.HeadDim, Encoder: p.Pooling != 0}
+	i.Tied = !i.Encoder && tied(meta)
 	i.Name, _ = meta.KV.String("general.name")
 	i.Params, err = countParams(p, i.Tied)
 	return i, err
@@ -63,11 +65,14 @@ func countParams(p arch.Params, tied bool) (int64, error) {
 		}
 		return err
 	}
-	for _, part := range []struct {
-		target any
-		times  int
-	}{{new(arch.Embed), 1}, {a.Layer(), p.Layers}, {new(arch.Head), 1}} {
-		if err := add(part.target, part.times); err != nil {
+	if err := add(a.Embedding(), 1); err != nil {
+		return 0, err
+	}
+	if err := add(a.Layer(), p.Layers); err != nil {
+		return 0, err
+	}
+	if a.Encoder == nil {
+		if err := add(new(arch.Head), 1); err != nil {
 			return 0, err
 		}
 	}

@@ -69,9 +69,9 @@ type Shard struct {
 	span   Span
 	opt    Options
 
-	embed  *arch.Embed // first span
+	embed  arch.Embedding // first span
 	layers []arch.Layer
-	head   *arch.Head // last span
+	head   *arch.Head // last span of a decoder
 	step   stepState
 
 	mu       sync.Mutex // guards what follows
@@ -100,7 +100,7 @@ func Open(meta *gguf.File, src Source, span Span, opt Options) (*Shard, error) {
 		opt.MaxRows = defaultMaxRows
 	}
 	s := &Shard{info: info, params: params, span: span, opt: opt}
-	s.step.arch = arch.NewStep(params, opt.Workers)
+	s.step.arch = arch.NewStep(params, span.First, opt.Workers)
 	if err := s.load(src); err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (s *Shard) load(src Source) error {
 		}
 		s.layers = append(s.layers, l)
 	}
-	if s.span.End == s.info.Layers {
+	if s.last() && !s.info.Encoder {
 		s.head = new(arch.Head)
 		if err := s.bind(src, headPart, s.head); err != nil {
 			return err
@@ -129,7 +129,7 @@ func (s *Shard) load(src Source) error {
 	if s.span.First > 0 && !tied {
 		return nil
 	}
-	e := new(arch.Embed)
+	e := a.Embedding()
 	if err := s.bind(src, embedPart, e); err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (s *Shard) load(src Source) error {
 		s.embed = e
 	}
 	if tied {
-		s.head.Output = e.Tokens
+		s.head.Output = e.Words()
 	}
 	return nil
 }
@@ -160,6 +160,9 @@ func (s *Shard) bind(src Source, p Part, target any) error {
 
 // Info describes the model.
 func (s *Shard) Info() Info { return s.info }
+
+// last is true if the Shard holds the model's last layer.
+func (s *Shard) last() bool { return s.span.End == s.info.Layers }
 
 // Span returns the layers that the Shard holds.
 func (s *Shard) Span() Span { return s.span }

@@ -39,7 +39,8 @@ type stepState struct {
 const keep = 4 << 20
 
 // Step advances the sequences of the batch by their rows and returns one result for each: the
-// activations after the span, rows x Hidden, or in the last span Logits x Vocab. All rows share the
+// activations after the span, rows x Hidden, or in the last span Logits x Vocab. An encoder takes each
+// text whole, in a sequence without positions, and its last span returns one embedding of Hidden elements. All rows share the
 // matrix products; the bits of a row's result do not depend on the others, nor on how a sequence's rows
 // are spread over steps. The results are good until the next Step. On an error, which wraps ErrInput,
 // ErrContext or ErrClosed, nothing has changed.
@@ -50,16 +51,22 @@ func (s *Shard) Step(batch []Rows) ([][]float32, error) {
 	}
 	st := &s.step
 	n := total * s.info.Hidden
-	if s.head != nil {
+	switch {
+	case s.head != nil:
 		n = logits * s.info.Vocab
+	case s.last():
+		n = len(batch) * s.info.Hidden
 	}
 	st.out = resize(st.out, n)
 	st.res, st.done = st.res[:0], 0
 	out := st.out
 	for _, r := range batch {
 		n := r.rows(s.info.Hidden, s.embed != nil) * s.info.Hidden
-		if s.head != nil {
+		switch {
+		case s.head != nil:
 			n = r.Logits * s.info.Vocab
+		case s.last():
+			n = s.info.Hidden
 		}
 		st.res = append(st.res, out[:n:n])
 		out = out[n:]
@@ -108,6 +115,8 @@ func (s *Shard) checkRows(r Rows) error {
 		return fmt.Errorf("%w: no rows", ErrInput)
 	case r.Logits < 0 || r.Logits > n || s.head == nil && r.Logits > 0:
 		return fmt.Errorf("%w: logits of %d of %d rows in span %v of %d layers", ErrInput, r.Logits, n, s.span, s.info.Layers)
+	case s.info.Encoder && r.Seq.Len() > 0:
+		return fmt.Errorf("%w: an encoder takes a text whole, the sequence has %d positions already", ErrInput, r.Seq.Len())
 	case n > r.Seq.max-r.Seq.Len():
 		return fmt.Errorf("%w: %d rows after %d positions, the sequence was opened for %d", ErrContext, n, r.Seq.Len(), r.Seq.max)
 	}
@@ -122,7 +131,8 @@ func (s *Shard) checkRows(r Rows) error {
 // cursor is a place in a batch: a row of an entry.
 type cursor struct{ entry, row int }
 
-// slice carries up to MaxRows rows from a place on through the layers and returns the place after them.
+// slice carries up to MaxRows rows from a place on through the layers and returns the place after them; of
+// an encoder, whose rows see later ones, whole texts, be it one of more rows.
 func (s *Shard) slice(batch []Rows, from cursor) cursor {
 	st, h := &s.step, s.info.Hidden
 	st.runs = st.runs[:0]
@@ -131,6 +141,12 @@ func (s *Shard) slice(batch []Rows, from cursor) cursor {
 		r := &batch[at.entry]
 		all := r.rows(h, s.embed != nil)
 		n := min(all-at.row, s.opt.MaxRows-rows)
+		if s.info.Encoder && n < all {
+			if rows > 0 {
+				break
+			}
+			n = all
+		}
 		st.runs = append(st.runs, arch.Run{KV: r.Seq.kv, First: r.Seq.Len(), Rows: n})
 		at.row, rows = at.row+n, rows+n
 		if at.row == all {
@@ -153,7 +169,7 @@ func (s *Shard) enter(batch []Rows, from cursor) {
 		r := &batch[from.entry+i]
 		n := run.Rows * h
 		if s.embed != nil {
-			st.arch.Look(s.embed.Tokens, x[:n], r.Tokens[from.row:from.row+run.Rows])
+			s.embed.Look(s.params, x[:n], r.Tokens[from.row:from.row+run.Rows], run.First)
 		} else {
 			copy(x[:n], r.X[from.row*h:])
 		}
@@ -170,7 +186,9 @@ func (s *Shard) leave(batch []Rows, from cursor) {
 	st.pick = st.pick[:0]
 	for i, run := range st.runs {
 		entry, n := from.entry+i, run.Rows*h
-		if s.head == nil {
+		if s.head == nil && s.last() {
+			s.params.Pool(st.res[entry], x[:n])
+		} else if s.head == nil {
 			copy(st.res[entry][from.row*h:], x[:n])
 		} else {
 			r := &batch[entry]

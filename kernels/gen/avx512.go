@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // AVX-512 kernels multiply one panel (16 rows of the matrix: one register of 16 lanes) with a tile of t
 // rows of activations. Registers:
@@ -13,6 +16,8 @@ import "fmt"
 //	Z28         0x80 in every byte
 //	Z29, Z30    scales and minimums of a super-block
 //	Z31         at the end of a block the minimums
+//
+// With a book its table is in Z27; what powers of two need is in Z25 and Z28.
 type mul512 struct {
 	*Asm
 	*form
@@ -23,8 +28,12 @@ type mul512 struct {
 func avx512Quant(a *Asm, f *form, t int) string {
 	e := &mul512{a, f, t}
 	name := fmt.Sprintf("mul%sx%dAVX512", f.name, t)
-	a.Func(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t))
+	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), e.frame())
 	loadQuant(a)
+	if e.frame() > 0 {
+		e.I("LEAQ 63(SP), R11")
+		e.I("ANDQ $-64, R11")
+	}
 	for m := range t {
 		e.I("VPXORD Z%d, Z%d, Z%d", m, m, m)
 	}
@@ -35,14 +44,27 @@ func avx512Quant(a *Asm, f *form, t int) string {
 	switch f.low {
 	case 8:
 		word(0x80808080, 28)
-	default:
+	case 4:
 		word(0x0f0f0f0f, 26)
-	}
-	switch f.high {
-	case 1:
-		word(0x10101010, 27)
 	case 2:
+		word(0x03030303, 26)
+	}
+	switch {
+	case f.three():
+		word(0x07070707, 26)
+		word(0x04040404, 27)
+	case f.high == 1:
+		word(0x10101010, 27)
+	case f.high == 2:
 		word(0x30303030, 27)
+	case f.bytes:
+		e.I("VBROADCASTI32X4 %sup<>+0(SB), Z27", f.book)
+	case f.book != "":
+		e.I("VBROADCASTI32X4 %s<>+0(SB), Z27", f.book)
+	}
+	if f.exp {
+		word(1<<22, 25) // 2^-127
+		word(math.Float32bits(0.5), 28)
 	}
 	f.blockLoop(a, t, e.head, e.sub)
 	for m := range t {
@@ -65,6 +87,10 @@ func (e *mul512) head() {
 
 // sub emits the work on 32 columns.
 func (e *mul512) sub() {
+	if e.ints() {
+		e.subInts()
+		return
+	}
 	if e.high == 1 {
 		e.I("VMOVDQU64 %d(SI), Z25", e.lowBytes())
 	}
@@ -103,13 +129,21 @@ func (e *mul512) unpack(j int) {
 		e.I("VPXORD %d(SI), Z28, Z24", 64*j)
 		return
 	}
-	if j < 4 {
-		e.I("VPANDD %d(SI), Z26, Z24", 64*j)
+	if at, down := e.lowAt(j); down == 0 {
+		e.I("VPANDD %d(SI), Z26, Z24", at)
 	} else {
-		e.I("VPSRLW $4, %d(SI), Z24", 64*(j-4))
+		e.I("VPSRLW $%d, %d(SI), Z24", down, at)
 		e.I("VPANDD Z26, Z24, Z24")
 	}
-	if e.high == 0 {
+	if e.book != "" {
+		e.I("VPSHUFB Z24, Z27, Z24")
+	}
+	switch {
+	case e.three() && j >= 6:
+		e.I("VPSRLW $%d, 128(SI), Z31", j-2)
+		e.I("VPTERNLOGD $0xd8, Z27, Z31, Z24 // the bits of Z27 from Z31")
+		return
+	case e.high == 0 || e.three():
 		return
 	}
 	at, field := e.highAt(j)
@@ -140,6 +174,10 @@ func (e *mul512) scale(half int) {
 	switch {
 	case e.half:
 		small("VPMOVSXBD", at+16*half, 29, 24)
+	case e.exp:
+		powers(e.Asm, fmt.Sprintf("%d(SI)", at), "Z24", "Z25", "Z28")
+	case e.super && !e.mins:
+		small("VPMOVSXBD", at, 29, 24)
 	case e.super:
 		small("VPMOVZXBD", at, 29, 24)
 		small("VPMOVZXBD", at+16, 30, 31)

@@ -1,5 +1,5 @@
-// Command gen writes the assembly of package kernels: quant_amd64.s and vec_amd64.s, each with a file
-// of Go declarations. It is run in the folder of the package (go generate).
+// Command gen writes the assembly of package kernels: for amd64 and arm64 a file of products and one of
+// vector operations, for amd64 one of GELU, each with a file of Go declarations. It is run in the folder of the package (go generate).
 package main
 
 import (
@@ -26,17 +26,20 @@ func main() {
 func generate() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, part := range []struct {
-		name string
-		emit func(*Asm)
-	}{{"quant", quant}, {"vec", vec}} {
+		name, arch string
+		emit       func(*Asm)
+	}{
+		{"quant", "amd64", quant}, {"vec", "amd64", vec}, {"gelu", "amd64", gelu},
+		{"quant", "arm64", quantNeon}, {"vec", "arm64", vecNeon},
+	} {
 		var a Asm
 		part.emit(&a)
-		asm, stubs, err := a.Files()
+		asm, stubs, err := a.Files(part.arch)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", part.name, err)
+			return nil, fmt.Errorf("%s: %w", part.name+"_"+part.arch, err)
 		}
-		files[part.name+"_amd64.s"] = asm
-		files[part.name+"_stubs_amd64.go"] = stubs
+		files[part.name+"_"+part.arch+".s"] = asm
+		files[part.name+"_stubs_"+part.arch+".go"] = stubs
 	}
 	return files, nil
 }

@@ -2,19 +2,23 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strings"
 )
 
 // form is what the emitters know of a quantised type; it says the same as form in kernels/types.go.
 type form struct {
 	name  string
-	low   int // bits of a weight in the low plane: 4 or 8
+	low   int // bits of a weight in the low plane: 2, 4 or 8
 	high  int // bits of a weight in the high plane: 0, 1 or 2
 	zero  int // log2 of what is subtracted from a code; 0 for none
 	mins  bool
-	super bool // super-blocks of 8 sub-blocks, whose scales are small integers
-	half  bool // a scale for every 16 weights
-	wide  bool // unpacked, see avx2Widen
+	super bool   // super-blocks of 8 sub-blocks, whose scales are small integers
+	half  bool   // a scale for every 16 weights
+	exp   bool   // the scale is a power of two (E8M0)
+	book  string // of the codes, the name of the table of their weights (plus zero, but see bytes)
+	bytes bool   // with a book: its weights need all bits of a byte; AVX2 has them signed
+	wide  bool   // unpacked, see avx2Widen
 }
 
 var forms = []form{
@@ -26,21 +30,32 @@ var forms = []form{
 	{name: "Q4K", low: 4, mins: true, super: true},
 	{name: "Q5K", low: 4, high: 1, mins: true, super: true},
 	{name: "Q6K", low: 4, high: 2, zero: 5, super: true, half: true},
+	{name: "Q2K", low: 2, mins: true, super: true, half: true},
+	{name: "Q3K", low: 2, high: 1, zero: 2, super: true, half: true},
+	{name: "IQ4NL", low: 4, zero: 7, book: "bookIQ4", bytes: true},
+	{name: "IQ4XS", low: 4, zero: 7, super: true, book: "bookIQ4", bytes: true},
+	{name: "MXFP4", low: 4, zero: 4, exp: true, book: "bookMX4"},
 }
+
+// ints says whether the scales of the halves of a sub-block are applied to the integer sums.
+func (f *form) ints() bool { return f.low == 2 }
 
 func (f *form) lowBytes() int { return 64 * f.low }
 func (f *form) scaleAt() int  { return 64*f.low + 64*f.high }
 
 func (f *form) subBytes() int {
 	if f.wide {
-		return wideBytes
+		return f.wideBytes()
 	}
 	return f.scaleAt() + f.scaleBytes()
 }
 
 func (f *form) scaleBytes() int {
-	if f.mins && !f.super {
+	switch {
+	case f.mins && !f.super:
 		return 64
+	case f.exp, f.super && !f.half && !f.mins:
+		return 16
 	}
 	return 32
 }
@@ -64,8 +79,8 @@ func (f *form) sums() int {
 }
 
 // shift4 is how far a field of the high plane is shifted left (right if negative) so that it stands
-// above the nibble: field j of a plane of one-bit or two-bit fields.
-func (f *form) shift4(j int) int { return 4 - j*f.high }
+// above the bits of the low plane (four, in most types): field j of a plane of one-bit or two-bit fields.
+func (f *form) shift4(j int) int { return f.low - j*f.high }
 
 // highAt is the place of the high bits of the weights 4j ... 4j+3 of every row (j < 8): the offset of
 // their 64 bytes, and which field of each byte they are.
@@ -94,10 +109,11 @@ func quant(a *Asm) {
 	constants(a)
 	quantizeRow(a, true)
 	quantizeRow(a, false)
-	var on2, on512 kernelTable
+	var on2, onVNNI, on512 kernelTable
 	for i := range forms {
 		for t := 1; t <= tile2; t++ {
 			on2.add(i, avx2Quant(a, &forms[i], t))
+			onVNNI.add(i, vnniQuant(a, &forms[i], t))
 		}
 		for t := 1; t <= tile512; t++ {
 			on512.add(i, avx512Quant(a, &forms[i], t))
@@ -113,6 +129,7 @@ func quant(a *Asm) {
 	}
 	wideKernels(a)
 	on2.emit(a, "avx2", tile2)
+	onVNNI.part(a, "vnniQuant", quantParams, tile2, 0, len(forms))
 	on512.emit(a, "avx512", tile512)
 }
 
@@ -121,14 +138,16 @@ func quant(a *Asm) {
 func wideKernels(a *Asm) {
 	var table kernelTable
 	var widen [len(table)]string
-	same := map[string]int{"Q4K": 2, "Q5K": 4}
+	same := map[string]string{"Q4K": "Q41", "Q5K": "Q51", "IQ4XS": "IQ4NL", "MXFP4": "Q50"}
+	at := map[string]int{}
 	for i, f := range forms {
 		if f.low == 8 {
 			continue
 		}
+		at[f.name] = i
 		widen[i] = avx2Widen(a, &forms[i])
-		if j, ok := same[f.name]; ok {
-			table[i] = table[j]
+		if name, ok := same[f.name]; ok {
+			table[i] = table[at[name]]
 			continue
 		}
 		for t := 1; t <= tile2; t++ {
@@ -156,12 +175,13 @@ const (
 var floats = []string{"F32", "F16", "BF16"}
 
 // kernelTable collects the names of kernels by type and number of rows.
-type kernelTable [8 + 3][]string
+type kernelTable [len(typeNames)][]string
 
 func (k *kernelTable) add(typ int, name string) { k[typ] = append(k[typ], name) }
 
 // typeNames are the Go names of the types in a table.
-var typeNames = [...]string{"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "F32", "F16", "BF16"}
+var typeNames = [...]string{"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K",
+	"Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4", "F32", "F16", "BF16"}
 
 // emit writes the table as two Go variables.
 func (k *kernelTable) emit(a *Asm, level string, tile int) {
@@ -222,11 +242,24 @@ func constants(a *Asm) {
 	a.Data("low4", repeat(0x0f0f0f0f, 8)...)
 	a.Data("bit4", repeat(0x10101010, 8)...)
 	a.Data("bits45", repeat(0x30303030, 8)...)
+	a.Data("low2", repeat(0x03030303, 8)...)
+	a.Data("low3", repeat(0x07070707, 8)...)
+	a.Data("bit2", repeat(0x04040404, 8)...)
+	a.Data("low4of16", repeat(0x000f000f, 8)...)
+	a.Data("top8", repeat(0x80808080, 8)...)
 	a.Data("ones16", repeat(0x00010001, 8)...)
 	a.Data("minus2", repeat(0xfffefffe, 8)...)
 	a.Data("abs32", repeat(0x7fffffff, 8)...)
 	a.Data("ones8", repeat(0x01010101, 8)...)
 	a.Data("order", 0, 4, 1, 5, 2, 6, 3, 7)
+	a.Data("four", 0, 0x01010101, 0x02020202, 0x03030303, 0x04040404, 0x05050505, 0x06060606, 0x07070707,
+		0x08080808, 0x09090909, 0x0a0a0a0a, 0x0b0b0b0b, 0x0c0c0c0c, 0x0d0d0d0d, 0x0e0e0e0e, 0x0f0f0f0f)
+	a.Data("eighth", repeat(math.Float32bits(0.125), 8)...)
+	a.Data("half", repeat(math.Float32bits(0.5), 8)...)
+	a.Data("tiny2", repeat(1<<22, 8)...) // 2^-127
+	a.Data("bookIQ4", book(bookIQ4, 0)...)
+	a.Data("bookIQ4up", book(bookIQ4, 128)...)
+	a.Data("bookMX4", book(bookMX4, 16)...)
 }
 
 func repeat(w uint32, n int) []uint32 {

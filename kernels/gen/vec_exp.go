@@ -22,14 +22,19 @@ const (
 	cCount
 )
 
-// expTable emits the constants, each eight times, so that AVX2 can use them as operands in memory.
-func expTable(a *Asm) {
-	var words []uint32
-	for _, c := range [cCount]uint32{
+// expWords are the constants as bits.
+func expWords() [cCount]uint32 {
+	return [cCount]uint32{
 		cLog2E: bits(1.4426950408889634), cMagic: bits(3 << 22), cLn2Hi: bits(-0x1.62ep-1), cLn2Lo: bits(-0x1.0bfbe8e7bcd5ep-15),
 		cC6: bits(0.0013863756965035445), cC5: bits(0.008367509246614849), cC4: bits(0.04166723877257511), cC3: bits(0.1666653380253785),
 		cHalf: bits(0.5), cOne: bits(1), cBias: 127 << 23, cLow: bits(-87), cHigh: bits(88.37), cSign: 1 << 31,
-	} {
+	}
+}
+
+// expTable emits the constants, each eight times, so that AVX2 can use them as operands in memory.
+func expTable(a *Asm) {
+	var words []uint32
+	for _, c := range expWords() {
 		for range 8 {
 			words = append(words, c)
 		}

@@ -10,13 +10,13 @@ import (
 	"lamina/shard/tiny"
 )
 
-var params = Params{Layers: 1, Hidden: 64, FFN: 128, Heads: 4, KVHeads: 2, HeadDim: 16, Vocab: 10, RopeDim: 16}
+var params = Params{Layers: 1, Hidden: 64, FFN: 128, Heads: 4, KVHeads: 2, HeadDim: 16, Vocab: 10, RopeDim: 16, Experts: 4, Chosen: 2, ExpertFFN: 32, Context: 8, Types: 2}
 
 // Every field of every layer is bound by a tag that is understood, and names no tensor twice.
 func TestTags(t *testing.T) {
-	targets := []any{new(Embed), new(Head)}
+	targets := []any{new(Head)}
 	for _, a := range Table() {
-		targets = append(targets, a.Layer())
+		targets = append(targets, a.Layer(), a.Embedding())
 	}
 	for _, x := range targets {
 		list, err := Tensors(x, params)
@@ -39,8 +39,8 @@ func TestWrongTags(t *testing.T) {
 		"unknown dim": &struct {
 			A []float32 `tensor:"a" dims:"height"`
 		}{},
-		"vector of 2": &struct {
-			A []float32 `tensor:"a" dims:"q,hidden"`
+		"vector of 3": &struct {
+			A []float32 `tensor:"a" dims:"q,q,hidden"`
 		}{},
 		"matrix of 1": &struct {
 			A *kernels.Matrix `tensor:"a" dims:"q"`
@@ -75,8 +75,11 @@ func TestRead(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 	pair := func(key string, v gguf.Value) gguf.Pair { return gguf.Pair{Key: "llama." + key, Value: v} }
-	if p := read(t, pair("attention.sliding_window", gguf.Uint32(100))); p.Context != 100 {
-		t.Errorf("context %d with a window of 100", p.Context)
+	if p := read(t, pair("attention.sliding_window", gguf.Uint32(100))); p.Context != 512 || !p.Sliding(3) {
+		t.Errorf("context %d, window %d; it should be 512 and 100", p.Context, p.Window)
+	}
+	if p := read(t, pair("attention.sliding_window", gguf.Uint32(0))); p.Sliding(0) {
+		t.Error("a window of 0 is none")
 	}
 	if p := read(t, pair("attention.key_length", gguf.Uint32(32))); p.HeadDim != 32 || p.RopeDim != 32 {
 		t.Errorf("heads of %d, %d rotated", p.HeadDim, p.RopeDim)

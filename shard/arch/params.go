@@ -22,6 +22,8 @@ const (
 	maxHeadDim = 1024
 	maxVocab   = 2 << 20
 	maxContext = 1 << 24
+	maxExperts = 1024
+	maxTypes   = 64
 )
 
 // Params are the numbers of a model, as its file's key-value pairs give them.
@@ -39,6 +41,25 @@ type Params struct {
 	RopeDim int // elements of a head that are rotated
 	Base    float64
 	Scaling kernels.RopeScaling // without Factors, which are a tensor
+
+	// What only some architectures have; zero is none.
+	Window     int     // keys that a sliding layer sees
+	Every      int     // of so many layers the last one sees everything; 0: all slide
+	LocalBase  float64 // Base in sliding layers, which then are not scaled
+	EmbedScale float32 // factor of embeddings
+	QueryScale float32 // of the products of queries and keys; 0 is 1/sqrt(HeadDim)
+	AttnCap    float32 // soft cap of those products
+	LogitCap   float32 // soft cap of logits
+	Experts    int     // in a layer
+	Chosen     int     // of them for a row
+	ExpertFFN  int     // width inside one
+	Pooling    Pooling // of an encoder, where every position sees all; a decoder has none
+	Types      int     // of an encoder's tokens
+}
+
+// Sliding tells whether a layer, counted from 0, sees only the last Window keys (Jiang et al., "Mistral 7B", 2023).
+func (p Params) Sliding(layer int) bool {
+	return p.Window > 0 && (p.Every == 0 || (layer+1)%p.Every != 0)
 }
 
 // Read checks the architecture and reads its numbers. Errors wrap ErrModel and name the key.
@@ -47,12 +68,23 @@ func Read(kv gguf.KV) (Params, error) {
 	if !ok {
 		return Params{}, fmt.Errorf("%w: general.architecture is missing: not a language model", ErrModel)
 	}
-	if _, err := Lookup(name); err != nil {
+	a, err := Lookup(name)
+	if err != nil {
 		return Params{}, err
 	}
 	r := &reader{kv: kv, arch: name}
-	p := r.params()
+	eps := "attention.layer_norm_rms_epsilon"
+	if a.Encoder != nil {
+		eps = "attention.layer_norm_epsilon"
+	}
+	p := r.params(eps)
+	if a.Encoder != nil {
+		r.encoder(&p)
+	}
 	p.Scaling = r.scaling()
+	if a.Numbers != nil {
+		a.Numbers(r, &p)
+	}
 	r.refuse(p)
 	if r.err != nil {
 		return Params{}, r.err
@@ -60,7 +92,7 @@ func Read(kv gguf.KV) (Params, error) {
 	return p, nil
 }
 
-func (r *reader) params() Params {
+func (r *reader) params(eps string) Params {
 	p := Params{Arch: r.arch}
 	p.Layers = r.count("block_count", maxLayers, 0)
 	p.Hidden = r.count("embedding_length", maxHidden, 0)
@@ -69,10 +101,9 @@ func (r *reader) params() Params {
 	p.KVHeads = r.count("attention.head_count_kv", maxHeads, p.Heads)
 	p.HeadDim = r.count("attention.key_length", maxHeadDim, max(1, p.Hidden/p.Heads))
 	p.Context = r.count("context_length", maxContext, 0)
-	// Within its window a sliding attention is a full one.
-	p.Context = min(p.Context, r.count("attention.sliding_window", math.MaxInt32, p.Context))
+	p.Window = r.optional("attention.sliding_window", math.MaxInt32)
 	p.RopeDim = r.count("rope.dimension_count", maxHeadDim, p.HeadDim)
-	p.Eps = float32(r.number("attention.layer_norm_rms_epsilon", 0, 1, -1))
+	p.Eps = float32(r.number(eps, 0, 1, -1))
 	p.Base = r.number("rope.freq_base", 1, 1e15, 10000)
 	if n, ok := r.kv.Len("tokenizer.ggml.tokens"); ok {
 		p.Vocab = n
@@ -99,11 +130,26 @@ func (r *reader) refuse(p Params) {
 	case p.RopeDim > p.HeadDim || p.RopeDim%2 != 0:
 		r.fail("rope.dimension_count %d of heads of %d", p.RopeDim, p.HeadDim)
 	}
-	if n, ok := r.kv.Uint(r.arch + ".expert_count"); ok && n > 0 {
-		r.fail("a mixture of %d experts; only dense models are supported", n)
+	if n, ok := r.kv.Uint(r.arch + ".expert_count"); ok && n > 0 && p.Experts == 0 {
+		r.fail("a mixture of %d experts; of this architecture only dense models are supported", n)
 	}
-	if causal, ok := r.kv.Bool(r.arch + ".attention.causal"); ok && !causal {
-		r.fail("attention is not causal: an embedding model, not one that generates text")
+	if p.Experts > 0 && (p.ExpertFFN%16 != 0 || p.Hidden%16 != 0 || p.Chosen > p.Experts) {
+		r.fail("%d of %d experts of %d x %d; widths must be multiples of 16", p.Chosen, p.Experts, p.ExpertFFN, p.Hidden)
+	}
+	if causal, ok := r.kv.Bool(r.arch + ".attention.causal"); ok && causal != (p.Pooling == 0) {
+		r.fail("attention.causal is %t: a variant that is not supported", causal)
+	}
+}
+
+// encoder reads the numbers that only encoders have.
+func (r *reader) encoder(p *Params) {
+	p.Pooling = Pooling(r.count("pooling_type", 255, 0))
+	if p.Pooling != PoolMean && p.Pooling != PoolFirst {
+		r.fail("pooling_type %d; 1 (mean) and 2 (first) are supported", p.Pooling)
+	}
+	p.Types = 2
+	if n, ok := r.kv.Uint("tokenizer.ggml.token_type_count"); ok {
+		p.Types = int(min(max(n, 1), maxTypes))
 	}
 }
 
@@ -166,6 +212,14 @@ func (r *reader) count(key string, most, def int) int {
 		return 1
 	}
 	return int(n)
+}
+
+// optional reads a whole number up to most; absent is 0.
+func (r *reader) optional(key string, most int) int {
+	if n, ok := r.kv.Uint(r.arch + "." + key); ok && n == 0 || !r.has(key) {
+		return 0
+	}
+	return r.count(key, most, 0)
 }
 
 // number reads a number above low, at most high; def stands for an absent one, a negative one means it

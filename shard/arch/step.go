@@ -27,25 +27,37 @@ type Step struct {
 
 	p     Params
 	w     *kernels.Workers
+	first int // layer of the span
 	rows  int
 	layer int // within the span
 	runs  []Run
 	pos   []int // of each row
 	scale float32
 
-	rope  *kernels.RopeTable
-	freqs []float32 // that rope was made with
+	ropes [2]rope // of layers that see everything, and of sliding ones if theirs differs
 
 	acts                             kernels.Acts // the input of the next products
 	norm, q, k, v, attn, gate, up, y []float32
 	outs                             [3][]float32
 	mats                             [3]*kernels.Matrix
+	views                            [3]kernels.Matrix // what mats point to if it is parts of a matrix
 	seqs                             []kernels.AttnSeq
+	moe                              mixing
 }
 
-// NewStep returns a Step for models of p. The workers stay the caller's.
-func NewStep(p Params, w *kernels.Workers) *Step {
-	return &Step{p: p, w: w, scale: float32(1 / math.Sqrt(float64(p.HeadDim)))}
+// rope is a table and the factors that it was made with.
+type rope struct {
+	*kernels.RopeTable
+	freqs []float32
+}
+
+// NewStep returns a Step for a span of a model of p that begins with layer first. The workers stay the caller's.
+func NewStep(p Params, first int, w *kernels.Workers) *Step {
+	s := &Step{p: p, first: first, w: w, scale: p.QueryScale}
+	if s.scale == 0 {
+		s.scale = float32(1 / math.Sqrt(float64(p.HeadDim)))
+	}
+	return s
 }
 
 // Begin takes up a batch: x is rows x Hidden, the rows of the runs one after another.
@@ -67,18 +79,17 @@ func (s *Step) Layers(layers []Layer) {
 	}
 }
 
-// Look writes the embeddings of tokens, checked to be in the vocabulary, into x.
-func (s *Step) Look(e *kernels.Matrix, x []float32, tokens []int32) {
-	for i, t := range tokens {
-		e.Row(x[i*s.p.Hidden:(i+1)*s.p.Hidden], int(t))
-	}
-}
+// Layer is the number of the layer under way in the model, from 0.
+func (s *Step) Layer() int { return s.first + s.layer }
 
 // Logits writes the logits of rows rows of x, which it norms in place: rows x Vocab.
 func (s *Step) Logits(logits, x []float32, rows int, h *Head) {
 	kernels.RMSNorm(x, x, h.Norm, rows, s.p.Hidden, s.p.Eps)
 	s.acts.Quantize(s.w, x, rows, s.p.Hidden)
 	s.product(logits, h.Output)
+	if s.p.LogitCap > 0 {
+		kernels.SoftCap(logits, s.p.LogitCap)
+	}
 }
 
 // Norm makes RMSNorm(X) * weight (Zhang and Sennrich, 2019) the input of the next products.
@@ -111,33 +122,69 @@ func (s *Step) QKV(mq, mk, mv *kernels.Matrix) (q, k, v []float32) {
 // Bias adds a bias to every row.
 func (s *Step) Bias(y, bias []float32) { kernels.AddBias(y, bias, s.rows) }
 
+// HeadNorm makes RMSNorm(head) * weight of every head of x, in place (Henry et al., "Query-Key Normalization", 2020).
+func (s *Step) HeadNorm(x, weight []float32) {
+	n := len(weight)
+	if s.rows < splitRows {
+		kernels.RMSNorm(x, x, weight, len(x)/n, n, s.p.Eps)
+		return
+	}
+	width := len(x) / s.rows
+	s.split(func(from, to int) {
+		y := x[from*width : to*width]
+		kernels.RMSNorm(y, y, weight, len(y)/n, n, s.p.Eps)
+	})
+}
+
+// Split sees a matrix as several, of the given numbers of rows; the numbers are multiples of 16. The result is good
+// until the next Split.
+func (s *Step) Split(m *kernels.Matrix, rows ...int) []kernels.Matrix {
+	from := 0
+	for i, n := range rows {
+		s.views[i] = m.Part(from, n)
+		from += n
+	}
+	return s.views[:len(rows)]
+}
+
 // Rope rotates the heads of q and k by their rows' positions (Su et al., "RoFormer", 2021), the
 // frequencies divided by freqs if there are any.
 func (s *Step) Rope(q, k, freqs []float32, style kernels.RopeStyle) {
-	if s.rope == nil || !slices.Equal(freqs, s.freqs) {
-		scaling := s.p.Scaling
-		scaling.Factors = freqs
-		s.rope, s.freqs = kernels.NewRopeTable(s.p.RopeDim, s.p.Base, scaling), freqs
-	}
+	r := s.ropeTable(freqs)
 	if s.rows < splitRows {
-		s.ropeRows(q, k, style, 0, s.rows)
+		s.ropeRows(r, q, k, style, 0, s.rows)
 	} else {
-		s.split(func(from, to int) { s.ropeRows(q, k, style, from, to) })
+		s.split(func(from, to int) { s.ropeRows(r, q, k, style, from, to) })
 	}
 }
 
-func (s *Step) ropeRows(q, k []float32, style kernels.RopeStyle, from, to int) {
+// ropeTable returns the table of the layer under way; it is made anew only if the factors change.
+func (s *Step) ropeTable(freqs []float32) *kernels.RopeTable {
+	r, base, scaling := &s.ropes[0], s.p.Base, s.p.Scaling
+	if s.p.LocalBase > 0 && s.p.Sliding(s.Layer()) {
+		r, base, scaling = &s.ropes[1], s.p.LocalBase, kernels.RopeScaling{}
+	}
+	if r.RopeTable == nil || !slices.Equal(freqs, r.freqs) {
+		scaling.Factors = freqs
+		*r = rope{kernels.NewRopeTable(s.p.RopeDim, base, scaling), freqs}
+	}
+	return r.RopeTable
+}
+
+func (s *Step) ropeRows(r *kernels.RopeTable, q, k []float32, style kernels.RopeStyle, from, to int) {
 	hd := s.p.HeadDim
 	nq, nk := s.p.Heads*hd, s.p.KVHeads*hd
 	for i := from; i < to; i++ {
-		s.rope.Apply(q[i*nq:(i+1)*nq], s.p.Heads, hd, s.pos[i], style)
-		s.rope.Apply(k[i*nk:(i+1)*nk], s.p.KVHeads, hd, s.pos[i], style)
+		r.Apply(q[i*nq:(i+1)*nq], s.p.Heads, hd, s.pos[i], style)
+		r.Apply(k[i*nk:(i+1)*nk], s.p.KVHeads, hd, s.pos[i], style)
 	}
 }
 
 // Attend appends k and v to the caches of the rows' sequences and lets each row of q attend to what its
-// sequence holds up to its position.
-func (s *Step) Attend(q, k, v []float32) []float32 {
+// sequence holds up to its position; in a sliding layer, to the last of it.
+func (s *Step) Attend(q, k, v []float32) []float32 { return s.attend(q, k, v, nil) }
+
+func (s *Step) attend(q, k, v, sinks []float32) []float32 {
 	hd := s.p.HeadDim
 	nk := s.p.KVHeads * hd
 	s.seqs = s.seqs[:0]
@@ -149,38 +196,12 @@ func (s *Step) Attend(q, k, v []float32) []float32 {
 		at += r.Rows
 	}
 	s.attn = grow(s.attn, len(q))
-	kernels.Attention(s.w, s.attn, q, s.seqs, s.p.Heads, hd, s.scale)
+	opt := kernels.AttnOptions{Scale: s.scale, Cap: s.p.AttnCap, Sinks: sinks, Full: s.p.Pooling != 0}
+	if s.p.Sliding(s.Layer()) {
+		opt.Window = s.p.Window
+	}
+	kernels.AttentionWith(s.w, s.attn, q, s.seqs, s.p.Heads, hd, opt)
 	return s.attn
-}
-
-// SwiGLU returns silu(gate·input) * up·input (Shazeer, "GLU Variants Improve Transformer", 2020).
-func (s *Step) SwiGLU(gate, up *kernels.Matrix) []float32 {
-	n := s.rows * gate.Rows
-	s.gate, s.up = grow(s.gate, n), grow(s.up, n)
-	s.outs[0], s.outs[1] = s.gate, s.up
-	s.mats[0], s.mats[1] = gate, up
-	kernels.MatMul(s.w, s.outs[:2], &s.acts, s.mats[:2]...)
-	if s.rows < splitRows {
-		kernels.SiluMul(s.gate, s.gate, s.up)
-	} else {
-		s.split(func(from, to int) {
-			g := s.gate[from*gate.Rows : to*gate.Rows]
-			kernels.SiluMul(g, g, s.up[from*gate.Rows:to*gate.Rows])
-		})
-	}
-	return s.gate
-}
-
-// Residual adds m·in to X.
-func (s *Step) Residual(m *kernels.Matrix, in []float32) {
-	s.acts.Quantize(s.w, in, s.rows, m.Cols)
-	s.y = grow(s.y, s.rows*m.Rows)
-	s.product(s.y, m)
-	if s.rows < splitRows {
-		kernels.Add(s.X, s.y)
-	} else {
-		s.split(func(from, to int) { kernels.Add(s.X[from*m.Rows:to*m.Rows], s.y[from*m.Rows:to*m.Rows]) })
-	}
 }
 
 // product multiplies the input with one matrix.

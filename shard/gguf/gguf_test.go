@@ -155,7 +155,7 @@ func TestHostile(t *testing.T) {
 		{"zero dimension", one(tensor("t", 0, 0, 0)), gguf.ErrFormat, "dimension 0"},
 		{"product overflows", one(tensor("t", 0, 0, 1<<31-1, 1<<31-1, 1<<31-1)), gguf.ErrFormat, "dimension"},
 		{"negative dimension", one(tensor("t", 0, 0, 1<<63)), gguf.ErrFormat, "dimension"},
-		{"unknown tensor type", one(tensor("blk.0.attn_q.weight", 10, 0, 256)), gguf.ErrUnsupported, "blk.0.attn_q.weight"},
+		{"unknown tensor type", one(tensor("blk.0.attn_q.weight", 16, 0, 256)), gguf.ErrUnsupported, "blk.0.attn_q.weight"},
 		{"half a block", one(tensor("t", 8, 0, 31)), gguf.ErrFormat, "multiple"},
 		{"past the end", one(tensor("t", 0, 64, 64)), gguf.ErrTruncated, "past the end"},
 		{"offset overflows", one(tensor("t", 0, math.MaxUint64-31, 8)), gguf.ErrTruncated, "past the end"},

@@ -10,7 +10,7 @@ import (
 	"lamina/shard/text"
 )
 
-// FuzzEncode runs texts through small vocabularies of both kinds: nothing is lost, decoding gives the
+// FuzzEncode runs texts through small vocabularies of all kinds: nothing is lost, decoding gives the
 // text back, and pieces are those of tokens that exist.
 func FuzzEncode(f *testing.F) {
 	for _, s := range []string{"hello hell", " a b\n", "é😀\xff", "<s> <tool>'s 123", "ab  ab"} {
@@ -22,7 +22,7 @@ func FuzzEncode(f *testing.F) {
 	for _, name := range []string{"gpt-2", "smollm", "llama-bpe", "stablelm2", "qwen35"} {
 		toks = append(toks, newTokenizer(f, meta("gpt2", entries, pre(name))))
 	}
-	toks = append(toks, newTokenizer(f, sentencePiece()))
+	toks = append(toks, newTokenizer(f, sentencePiece()), newTokenizer(f, meta("bert", append(entries, entry{"▁he", normal, 0}))))
 	f.Fuzz(func(t *testing.T, s string) {
 		for i, tok := range toks {
 			for _, special := range []bool{false, true} {

@@ -181,3 +181,36 @@ func TestGoldenSentencePiece(t *testing.T) {
 		}
 	}
 }
+
+// TestGoldenWordPiece compares small trained vocabularies of BERT's kind, with and without capitals.
+func TestGoldenWordPiece(t *testing.T) {
+	for _, kind := range []string{"uncased", "cased"} {
+		t.Run(kind, func(t *testing.T) {
+			var g struct {
+				Tokens []string
+				Kinds  []int32
+				IDs    [][1][]int32
+			}
+			readJSON(t, "golden.wordpiece."+kind+".json", &g)
+			tok, err := text.NewTokenizer(&gguf.File{KV: gguf.NewKV([]gguf.Pair{
+				{Key: "tokenizer.ggml.model", Value: gguf.String("bert")},
+				{Key: "tokenizer.ggml.tokens", Value: gguf.Strings(g.Tokens)},
+				{Key: "tokenizer.ggml.token_type", Value: gguf.Int32s(g.Kinds)},
+			})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bos, ok := tok.BOS(); !ok || !tok.AddBOS() || !tok.AddEOS() || g.Tokens[bos] != "[CLS]" || g.Tokens[tok.EOG()[0]] != "[SEP]" {
+				t.Errorf("BOS %d, EOG %v", bos, tok.EOG())
+			}
+			for i, s := range texts(t) {
+				if got := tok.Encode(s, false); !slices.Equal(got, g.IDs[i][0]) {
+					t.Errorf("text %d %.60q:\n got %v\nwant %v", i, s, got, g.IDs[i][0])
+				}
+			}
+			if got := tok.Decode(tok.Encode("the  the, the", false), false); got != "the the , the" {
+				t.Errorf("decoded %q", got)
+			}
+		})
+	}
+}

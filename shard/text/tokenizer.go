@@ -11,8 +11,9 @@ import (
 // Tokenizer turns text into tokens and back. Made by NewTokenizer; safe for concurrent use.
 type Tokenizer struct {
 	*vocab
-	bpe  *bpe // one of bpe and spm is set
+	bpe  *bpe // one of bpe, spm and wp is set
 	spm  *spm
+	wp   *wordpiece
 	all  *specials // control and user-defined tokens
 	user *specials // user-defined tokens alone
 }
@@ -25,10 +26,15 @@ func NewTokenizer(meta *gguf.File) (*Tokenizer, error) {
 		return nil, err
 	}
 	t := &Tokenizer{vocab: v}
-	if v.sentencepiece {
+	switch {
+	case v.sentencepiece:
 		t.spm = newSPM(v)
-	} else if t.bpe, err = newBPE(v); err != nil {
-		return nil, err
+	case v.wordpiece:
+		t.wp = newWordPiece(v)
+	default:
+		if t.bpe, err = newBPE(v); err != nil {
+			return nil, err
+		}
 	}
 	t.all = newSpecials(v, kindControl, kindUser, kindUnknown)
 	t.user = newSpecials(v, kindUser)
@@ -49,9 +55,12 @@ func (t *Tokenizer) Encode(s string, parseSpecial bool) []int32 {
 	for s != "" {
 		at, size, id := find.next(s)
 		if at > 0 {
-			if t.spm != nil {
+			switch {
+			case t.spm != nil:
 				ids = t.spm.encode(ids, s[:at], first, scratch)
-			} else {
+			case t.wp != nil:
+				ids = t.wp.encode(ids, s[:at])
+			default:
 				ids = t.bpe.encode(ids, s[:at], scratch)
 			}
 			first = false
@@ -70,6 +79,9 @@ func (t *Tokenizer) Vocab() int { return len(t.texts) }
 
 // AddBOS is true if the model wants BOS before the first token of a prompt.
 func (t *Tokenizer) AddBOS() bool { return t.addBOS && t.bos >= 0 }
+
+// AddEOS is true if the model wants the first of EOG after the last token of a text: an encoder does.
+func (t *Tokenizer) AddEOS() bool { return t.addEOS && t.eos >= 0 }
 
 // BOS is the token that begins a text; ok is false if the model has none.
 func (t *Tokenizer) BOS() (id int32, ok bool) { return t.bos, t.bos >= 0 }

@@ -102,7 +102,7 @@ func TestRefusedVocabularies(t *testing.T) {
 		want string
 	}{
 		"nothing":        {&gguf.File{}, "tokenizer.ggml.model"},
-		"other model":    {meta("bert", good), `"bert" is not supported`},
+		"other model":    {meta("rwkv", good), `"rwkv" is not supported`},
 		"no tokens":      {meta("gpt2", nil), "tokenizer.ggml.tokens is missing or empty"},
 		"tokens numbers": {with(meta("gpt2", good), "tokenizer.ggml.tokens", gguf.Int32s([]int32{1, 2})), "not a list of strings"},
 		"few types":      {with(meta("gpt2", good), "tokenizer.ggml.token_type", gguf.Int32s([]int32{1})), "1 entries for 2 tokens"},

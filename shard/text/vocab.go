@@ -41,6 +41,7 @@ const (
 // vocab holds the tokens: texts as the file writes them, pieces as the bytes they stand for.
 type vocab struct {
 	sentencepiece bool
+	wordpiece     bool
 	pre           string
 	texts         []string
 	kinds         []kind
@@ -53,7 +54,8 @@ type vocab struct {
 	bytes  [256]int32       // token of each byte, -1 for none
 
 	bos, eos, eot, eom, unk int32 // -1: none
-	addBOS, addSpace        bool
+	addBOS, addEOS          bool
+	addSpace                bool
 	eog                     []int32 // eos first
 }
 
@@ -68,17 +70,20 @@ func readVocab(kv gguf.KV) (*vocab, error) {
 	case "gpt2":
 	case "llama":
 		v.sentencepiece = true
+	case "bert":
+		v.wordpiece = true
 	default:
-		return nil, tokenizerErrorf("tokenizer.ggml.model %.40q is not supported, only gpt2 and llama are", model)
+		return nil, tokenizerErrorf("tokenizer.ggml.model %.40q is not supported, only gpt2, llama and bert are", model)
 	}
 	if err := v.readTokens(kv); err != nil {
 		return nil, err
 	}
 	v.pre, _ = kv.String("tokenizer.ggml.pre")
 	var err error
-	if v.sentencepiece {
+	switch {
+	case v.sentencepiece:
 		err = v.readScores(kv)
-	} else {
+	case !v.wordpiece:
 		err = v.readMerges(kv)
 	}
 	if err != nil {
@@ -177,15 +182,29 @@ func (v *vocab) readSpecial(kv gguf.KV) {
 	}
 	v.bos, v.eos, v.unk = id("bos", v.bos), id("eos", v.eos), id("unknown", v.unk)
 	v.eot, v.eom = id("eot", -1), id("eom", -1)
+	if v.wordpiece { // "seperator" is how the key is spelt
+		v.bos, v.eos = id("cls", v.named("[CLS]", v.bos)), id("seperator", v.named("[SEP]", v.eos))
+		v.unk = v.named("[UNK]", v.unk)
+	}
 
-	v.addBOS = v.sentencepiece || preFamilies()[v.pre].bos
+	v.addBOS = v.sentencepiece || v.wordpiece || preFamilies()[v.pre].bos
 	if b, ok := kv.Bool("tokenizer.ggml.add_bos_token"); ok {
 		v.addBOS = b
 	}
-	v.addSpace = v.sentencepiece
+	v.addSpace = v.sentencepiece || v.wordpiece
+	v.addEOS, _ = kv.Bool("tokenizer.ggml.add_eos_token")
+	v.addEOS = v.addEOS || v.wordpiece
 	if b, ok := kv.Bool("tokenizer.ggml.add_space_prefix"); ok && v.sentencepiece {
 		v.addSpace = b
 	}
+}
+
+// named finds a token by its text, else def.
+func (v *vocab) named(text string, def int32) int32 {
+	if i := slices.Index(v.texts, text); i >= 0 {
+		return int32(i)
+	}
+	return def
 }
 
 // endsAnswer is true for the texts of tokens that end an answer in the models at large. Files often
@@ -258,7 +277,7 @@ func (v *vocab) makePieces() error {
 				v.pieces = append(v.pieces, b)
 			}
 		case kindNormal:
-			if v.sentencepiece {
+			if v.sentencepiece || v.wordpiece {
 				v.pieces = append(v.pieces, strings.ReplaceAll(text, spaceMark, " ")...)
 			} else {
 				v.pieces = decoder.decode(v.pieces, text)
@@ -298,7 +317,7 @@ func (v *vocab) index() {
 	pieces := string(v.pieces)
 	start := uint32(0)
 	for id, text := range v.texts {
-		if !v.sentencepiece {
+		if !v.sentencepiece && !v.wordpiece {
 			text = pieces[start:v.ends[id]]
 		}
 		start = v.ends[id]
@@ -314,7 +333,7 @@ func (v *vocab) index() {
 		}
 	}
 	for b := range v.bytes {
-		if id, ok := v.byText[string([]byte{byte(b)})]; ok && !v.sentencepiece {
+		if id, ok := v.byText[string([]byte{byte(b)})]; ok && !v.sentencepiece && !v.wordpiece {
 			v.bytes[b] = id
 		}
 	}

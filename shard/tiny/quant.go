@@ -60,6 +60,16 @@ func appendBlock(b []byte, t kernels.Type, w []float32) []byte {
 		return appendK45(b, w, t == kernels.Q5_K)
 	case kernels.Q6_K:
 		return appendK6(b, w)
+	case kernels.Q2_K:
+		return appendK2(b, w)
+	case kernels.Q3_K:
+		return appendK3(b, w)
+	case kernels.IQ4_NL:
+		return appendIQ4NL(b, w)
+	case kernels.IQ4_XS:
+		return appendIQ4XS(b, w)
+	case kernels.MXFP4:
+		return appendMX4(b, w)
 	}
 	panic(fmt.Sprintf("tiny: no quantiser for %v", t))
 }

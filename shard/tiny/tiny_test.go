@@ -21,6 +21,7 @@ func TestQuantize(t *testing.T) {
 	for typ, most := range map[kernels.Type]float64{
 		kernels.F32: 0, kernels.F16: 1e-6, kernels.BF16: 1e-4, kernels.Q8_0: 1e-4, kernels.Q5_1: 2e-3, kernels.Q5_0: 4e-3,
 		kernels.Q4_1: 8e-3, kernels.Q4_0: 1.2e-2, kernels.Q4_K: 8e-3, kernels.Q5_K: 2e-3, kernels.Q6_K: 6e-4,
+		kernels.Q2_K: 0.13, kernels.Q3_K: 0.04, kernels.IQ4_NL: 9e-3, kernels.IQ4_XS: 9e-3, kernels.MXFP4: 1.5e-2,
 	} {
 		data := Quantize(typ, w)
 		back := make([]float32, len(w))

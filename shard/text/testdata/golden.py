@@ -139,11 +139,32 @@ def sentencepiece_tiny(texts):
     write("golden.sentencepiece.json", head, texts, [[m.encode(t)] for t in texts])
 
 
+def wordpiece_tiny(texts, cased):
+    """Trains a small vocabulary of BERT's kind, and writes it as GGUF does: U+2581 begins a word, ## is left out."""
+    from tokenizers import trainers
+
+    t = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    t.normalizer = normalizers.BertNormalizer(lowercase=not cased)
+    t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    # A token of one character that no text but the last ones has stays unknown.
+    t.train_from_iterator(texts[:-30], trainers.WordPieceTrainer(vocab_size=900, special_tokens=special, show_progress=False))
+    vocab = sorted(t.get_vocab().items(), key=lambda x: x[1])
+    tokens = [w if w in special else w[2:] if w.startswith("##") else "\u2581" + w for w, _ in vocab]
+    head = {"reference": "tokenizers 0.23.3", "tokens": tokens, "kinds": [3 if w in special else 1 for w, _ in vocab]}
+    # As text, special tokens are cut at their brackets.
+    ids = Tokenizer(models.WordPiece(vocab=dict(vocab), unk_token="[UNK]"))
+    ids.normalizer, ids.pre_tokenizer = t.normalizer, t.pre_tokenizer
+    write(f"golden.wordpiece.{'cased' if cased else 'uncased'}.json", head, texts, [[ids.encode(x, add_special_tokens=False).ids] for x in texts])
+
+
 def main():
     folder = sys.argv[1]
     with open(os.path.join(HERE, "texts.json"), encoding="utf-8") as f:
         texts = json.load(f)
     sentencepiece_tiny(texts)
+    wordpiece_tiny(texts, False)
+    wordpiece_tiny(texts, True)
     for file, pres in (
         ("SmolLM2-135M-Instruct.Q4_1.gguf", ["smollm", "gpt-2", "llama-bpe"]),
         ("qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf", ["qwen2", "llama-bpe", "qwen35"]),

@@ -1,0 +1,13 @@
+//go:build arm64 && !purego
+
+package kernels
+
+import "golang.org/x/sys/cpu"
+
+// bestLevel returns the highest level that this CPU and its operating system support.
+func bestLevel() level {
+	if cpu.ARM64.HasASIMDDP {
+		return neondot
+	}
+	return neon // a part of every arm64 CPU that Go runs on
+}

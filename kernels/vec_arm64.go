@@ -1,0 +1,92 @@
+//go:build arm64 && !purego
+
+package kernels
+
+// fast is how many of n elements assembly does: whole steps of 16, or none at the generic level.
+func fast(n int) int {
+	if active == generic {
+		return 0
+	}
+	return n &^ (lanes - 1)
+}
+
+func squaresFast(acc *[lanes]float32, x []float32) int {
+	n := fast(len(x))
+	if n != 0 {
+		squaresNEON(&acc[0], &x[0], n/lanes)
+	}
+	return n
+}
+
+func maximaFast(acc *[lanes]float32, x []float32) int {
+	n := fast(len(x))
+	if n != 0 {
+		maximaNEON(&acc[0], &x[0], n/lanes)
+	}
+	return n
+}
+
+func addFast(y, x []float32) int {
+	n := fast(min(len(x), len(y)))
+	if n != 0 {
+		addNEON(&y[0], &x[0], n/lanes)
+	}
+	return n
+}
+
+func scaleMulFast(y, x, weight []float32, s float32) int {
+	n := fast(min(len(y), len(x), len(weight)))
+	if n != 0 {
+		scaleMulNEON(&y[0], &x[0], &weight[0], s, n/lanes)
+	}
+	return n
+}
+
+func scaleFast(y, x []float32, s float32) int {
+	n := fast(min(len(y), len(x)))
+	if n != 0 {
+		scaleNEON(&y[0], &x[0], s, n/lanes)
+	}
+	return n
+}
+
+func siluMulFast(y, gate, up []float32) int {
+	n := fast(min(len(y), len(gate), len(up)))
+	if n != 0 {
+		siluMulNEON(&y[0], &gate[0], &up[0], n/lanes)
+	}
+	return n
+}
+
+func expSumsFast(acc *[lanes]float32, e, x []float32, m float32) int {
+	n := fast(min(len(e), len(x)))
+	if n != 0 {
+		expSumsNEON(&acc[0], &e[0], &x[0], m, n/lanes)
+	}
+	return n
+}
+
+func halvesFast(y []uint16, x []float32) int {
+	n := fast(min(len(y), len(x)))
+	if n != 0 {
+		halvesNEON(&y[0], &x[0], n/lanes)
+	}
+	return n
+}
+
+func ropeHalvesFast(a, b, cos, sin []float32) int {
+	n := fast(min(len(a), len(b), len(cos), len(sin)))
+	if n != 0 {
+		ropeHalvesNEON(&a[0], &b[0], &cos[0], &sin[0], n/lanes)
+	}
+	return n
+}
+
+// ropePairsFast returns how many pairs it did, a multiple of 8.
+func ropePairsFast(x, cos, sin []float32) int {
+	n := fast(min(len(x), 2*len(cos), 2*len(sin)))
+	if n != 0 {
+		ropePairsNEON(&x[0], &cos[0], &sin[0], n/lanes)
+	}
+	return n / 2
+}
