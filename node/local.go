@@ -10,6 +10,7 @@ import (
 	"lamina/kernels"
 	"lamina/node/blobs"
 	"lamina/node/infer"
+	"lamina/node/ingest"
 	"lamina/shard"
 	"lamina/shard/gguf"
 	"lamina/shard/pipeline"
@@ -48,6 +49,9 @@ func OpenFile(ctx context.Context, path string, cfg LocalConfig) (*Local, error)
 	info, err := shard.ReadInfo(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if info.Encoder {
+		return nil, fmt.Errorf("%s: %w", path, ingest.ErrEncoder)
 	}
 	m, err := readModel(f)
 	if err != nil {

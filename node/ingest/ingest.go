@@ -45,6 +45,9 @@ type Progress struct {
 // ErrFile: the file cannot be used as a model; nothing of it was sent.
 var ErrFile = errors.New("model file")
 
+// ErrEncoder: the file is an embedding model. The shard computes those, but no route of the API asks for embeddings yet.
+var ErrEncoder = errors.New("it is an embedding model; this version serves models that generate text only")
+
 // undoTime bounds how long taking parts back may last.
 const undoTime = 10 * time.Second
 
@@ -109,6 +112,9 @@ func check(f *gguf.File) (shard.Info, error) {
 	info, err := shard.ReadInfo(f)
 	if err != nil {
 		return info, err
+	}
+	if info.Encoder {
+		return info, ErrEncoder
 	}
 	err = gguf.Guard(func() error {
 		_, err := text.NewTokenizer(f)

@@ -160,3 +160,11 @@ func TestFailureIsTakenBack(t *testing.T) {
 		t.Errorf("resumed: %v, %d puts", err, sink.puts)
 	}
 }
+
+func TestEncoderIsRefused(t *testing.T) {
+	s := newMemory()
+	_, err := Send(t.Context(), filepath.Join("..", "..", "shard", "testdata", "arch", "bert.gguf"), s, nil)
+	if !errors.Is(err, ErrEncoder) || len(s.blobs) != 0 {
+		t.Errorf("an encoder: %v, %d parts were sent", err, len(s.blobs))
+	}
+}
