@@ -13,6 +13,18 @@ loop:
 	BNE loop
 	RET
 
+DATA bookIQ4<>+0(SB)/4, $0xbfad9881
+DATA bookIQ4<>+4(SB)/4, $0xf6eaddcf
+DATA bookIQ4<>+8(SB)/4, $0x26190d01
+DATA bookIQ4<>+12(SB)/4, $0x71594535
+GLOBL bookIQ4<>(SB), RODATA|NOPTR, $16
+
+DATA bookMX4<>+0(SB)/4, $0x03020100
+DATA bookMX4<>+4(SB)/4, $0x0c080604
+DATA bookMX4<>+8(SB)/4, $0xfdfeff00
+DATA bookMX4<>+12(SB)/4, $0xf4f8fafc
+GLOBL bookMX4<>(SB), RODATA|NOPTR, $16
+
 // func quantizeRowNEON(x *float32, q *int8, f *float32, n *int32, h *int32, rows int, blocks int)
 TEXT ·quantizeRowNEON(SB), NOSPLIT, $0-56
 	MOVD x+0(FP), R0
@@ -29852,6 +29864,11713 @@ sub2:
 	ADD $40, R3
 	SUBS $1, R7
 	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	ADD R5, R4
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	RET
+
+// func mulIQ4NLx1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4NLx1NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	FMOVQ 0(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 64(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4d40c82e // ld1r {v14.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e602a00 // saddlp v0.4s, v16.8h
+	WORD $0x4e602a21 // saddlp v1.4s, v17.8h
+	FMOVQ 16(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 80(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4d40c82e // ld1r {v14.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e602a02 // saddlp v2.4s, v16.8h
+	WORD $0x4e602a23 // saddlp v3.4s, v17.8h
+	FMOVQ 32(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 96(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4d40c82e // ld1r {v14.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e602a04 // saddlp v4.4s, v16.8h
+	WORD $0x4e602a25 // saddlp v5.4s, v17.8h
+	FMOVQ 48(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 112(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4d40c82e // ld1r {v14.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e602a06 // saddlp v6.4s, v16.8h
+	WORD $0x4e602a27 // saddlp v7.4s, v17.8h
+	FMOVQ 128(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 192(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a00 // sadalp v0.4s, v16.8h
+	WORD $0x4e606a21 // sadalp v1.4s, v17.8h
+	FMOVQ 144(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 208(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a02 // sadalp v2.4s, v16.8h
+	WORD $0x4e606a23 // sadalp v3.4s, v17.8h
+	FMOVQ 160(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 224(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a04 // sadalp v4.4s, v16.8h
+	WORD $0x4e606a25 // sadalp v5.4s, v17.8h
+	FMOVQ 176(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 240(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a06 // sadalp v6.4s, v16.8h
+	WORD $0x4e606a27 // sadalp v7.4s, v17.8h
+	FMOVQ 0(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 64(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a00 // sadalp v0.4s, v16.8h
+	WORD $0x4e606a21 // sadalp v1.4s, v17.8h
+	FMOVQ 16(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 80(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a02 // sadalp v2.4s, v16.8h
+	WORD $0x4e606a23 // sadalp v3.4s, v17.8h
+	FMOVQ 32(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 96(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a04 // sadalp v4.4s, v16.8h
+	WORD $0x4e606a25 // sadalp v5.4s, v17.8h
+	FMOVQ 48(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 112(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a06 // sadalp v6.4s, v16.8h
+	WORD $0x4e606a27 // sadalp v7.4s, v17.8h
+	FMOVQ 128(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 192(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a00 // sadalp v0.4s, v16.8h
+	WORD $0x4e606a21 // sadalp v1.4s, v17.8h
+	FMOVQ 144(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 208(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a02 // sadalp v2.4s, v16.8h
+	WORD $0x4e606a23 // sadalp v3.4s, v17.8h
+	FMOVQ 160(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 224(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a04 // sadalp v4.4s, v16.8h
+	WORD $0x4e606a25 // sadalp v5.4s, v17.8h
+	FMOVQ 176(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 240(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a06 // sadalp v6.4s, v16.8h
+	WORD $0x4e606a27 // sadalp v7.4s, v17.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	FMOVD 0(R2), F12
+	FMOVD 256(R0), F13
+	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
+	FMOVD 264(R0), F14
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e2ddc00 // fmul v0.4s, v0.4s, v13.4s
+	WORD $0x4f8c1008 // fmla v8.4s, v0.4s, v12.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4f8c1049 // fmla v9.4s, v2.4s, v12.s[0]
+	FMOVD 272(R0), F13
+	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
+	FMOVD 280(R0), F14
+	WORD $0x0e2179ce // fcvtl v14.4s, v14.4h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2ddc84 // fmul v4.4s, v4.4s, v13.4s
+	WORD $0x4f8c108a // fmla v10.4s, v4.4s, v12.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e2edcc6 // fmul v6.4s, v6.4s, v14.4s
+	WORD $0x4f8c10cb // fmla v11.4s, v6.4s, v12.s[0]
+	ADD $288, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $4, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	RET
+
+// func mulIQ4NLx2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4NLx2NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	FMOVQ 0(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 64(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b80 // saddlp v0.4s, v28.8h
+	WORD $0x4e602ba1 // saddlp v1.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b88 // saddlp v8.4s, v28.8h
+	WORD $0x4e602ba9 // saddlp v9.4s, v29.8h
+	FMOVQ 16(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b82 // saddlp v2.4s, v28.8h
+	WORD $0x4e602ba3 // saddlp v3.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8a // saddlp v10.4s, v28.8h
+	WORD $0x4e602bab // saddlp v11.4s, v29.8h
+	FMOVQ 32(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 96(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b84 // saddlp v4.4s, v28.8h
+	WORD $0x4e602ba5 // saddlp v5.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8c // saddlp v12.4s, v28.8h
+	WORD $0x4e602bad // saddlp v13.4s, v29.8h
+	FMOVQ 48(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b86 // saddlp v6.4s, v28.8h
+	WORD $0x4e602ba7 // saddlp v7.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8e // saddlp v14.4s, v28.8h
+	WORD $0x4e602baf // saddlp v15.4s, v29.8h
+	FMOVQ 128(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 192(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	FMOVQ 144(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	FMOVQ 160(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 224(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 176(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 0(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 64(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	FMOVQ 16(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	FMOVQ 32(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 96(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 48(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 128(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 192(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	FMOVQ 144(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	FMOVQ 160(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 224(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 176(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	WORD $0x4eadbd8c // addp v12.4s, v12.4s, v13.4s
+	WORD $0x4eafbdce // addp v14.4s, v14.4s, v15.4s
+	FMOVQ 0(R2), F24
+	FMOVD 256(R0), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 264(R0), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e39dc00 // fmul v0.4s, v0.4s, v25.4s
+	WORD $0x4f981010 // fmla v16.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
+	WORD $0x4f981051 // fmla v17.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e39dd08 // fmul v8.4s, v8.4s, v25.4s
+	WORD $0x4fb81114 // fmla v20.4s, v8.4s, v24.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4fb81155 // fmla v21.4s, v10.4s, v24.s[1]
+	FMOVD 272(R0), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 280(R0), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x4f981092 // fmla v18.4s, v4.4s, v24.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4f9810d3 // fmla v19.4s, v6.4s, v24.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4fb81196 // fmla v22.4s, v12.4s, v24.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3addce // fmul v14.4s, v14.4s, v26.4s
+	WORD $0x4fb811d7 // fmla v23.4s, v14.4s, v24.s[1]
+	ADD $288, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $8, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	ADD R5, R4
+	FMOVQ F20, 0(R4)
+	FMOVQ F21, 16(R4)
+	FMOVQ F22, 32(R4)
+	FMOVQ F23, 48(R4)
+	RET
+
+// func mulIQ4NLx3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4NLx3NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	FMOVQ 0(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 64(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac0 // saddlp v0.4s, v22.8h
+	WORD $0x4e602ae1 // saddlp v1.4s, v23.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac4 // saddlp v4.4s, v22.8h
+	WORD $0x4e602ae5 // saddlp v5.4s, v23.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac8 // saddlp v8.4s, v22.8h
+	WORD $0x4e602ae9 // saddlp v9.4s, v23.8h
+	FMOVQ 16(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 80(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac2 // saddlp v2.4s, v22.8h
+	WORD $0x4e602ae3 // saddlp v3.4s, v23.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac6 // saddlp v6.4s, v22.8h
+	WORD $0x4e602ae7 // saddlp v7.4s, v23.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602aca // saddlp v10.4s, v22.8h
+	WORD $0x4e602aeb // saddlp v11.4s, v23.8h
+	FMOVQ 128(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 192(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 144(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 208(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	FMOVQ 0(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 64(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 16(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 80(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	FMOVQ 128(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 192(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 144(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 208(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	FMOVQ 0(R2), F18
+	FMOVD 16(R2), F19
+	FMOVD 256(R0), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	FMOVD 264(R0), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e34dc00 // fmul v0.4s, v0.4s, v20.4s
+	WORD $0x4f92100c // fmla v12.4s, v0.4s, v18.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e35dc42 // fmul v2.4s, v2.4s, v21.4s
+	WORD $0x4f92104d // fmla v13.4s, v2.4s, v18.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e34dc84 // fmul v4.4s, v4.4s, v20.4s
+	WORD $0x4fb2108e // fmla v14.4s, v4.4s, v18.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e35dcc6 // fmul v6.4s, v6.4s, v21.4s
+	WORD $0x4fb210cf // fmla v15.4s, v6.4s, v18.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e34dd08 // fmul v8.4s, v8.4s, v20.4s
+	WORD $0x4f921910 // fmla v16.4s, v8.4s, v18.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e35dd4a // fmul v10.4s, v10.4s, v21.4s
+	WORD $0x4f921951 // fmla v17.4s, v10.4s, v18.s[2]
+	ADD $288, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	FMOVQ 32(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 96(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac0 // saddlp v0.4s, v22.8h
+	WORD $0x4e602ae1 // saddlp v1.4s, v23.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac4 // saddlp v4.4s, v22.8h
+	WORD $0x4e602ae5 // saddlp v5.4s, v23.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac8 // saddlp v8.4s, v22.8h
+	WORD $0x4e602ae9 // saddlp v9.4s, v23.8h
+	FMOVQ 48(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 112(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac2 // saddlp v2.4s, v22.8h
+	WORD $0x4e602ae3 // saddlp v3.4s, v23.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac6 // saddlp v6.4s, v22.8h
+	WORD $0x4e602ae7 // saddlp v7.4s, v23.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602aca // saddlp v10.4s, v22.8h
+	WORD $0x4e602aeb // saddlp v11.4s, v23.8h
+	FMOVQ 160(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 224(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 176(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 240(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	FMOVQ 32(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 96(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 48(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 112(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	FMOVQ 160(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 224(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 176(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 240(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	FMOVQ 0(R2), F18
+	FMOVD 16(R2), F19
+	FMOVD 272(R0), F20
+	WORD $0x0e217a94 // fcvtl v20.4s, v20.4h
+	FMOVD 280(R0), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e34dc00 // fmul v0.4s, v0.4s, v20.4s
+	WORD $0x4f92100c // fmla v12.4s, v0.4s, v18.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e35dc42 // fmul v2.4s, v2.4s, v21.4s
+	WORD $0x4f92104d // fmla v13.4s, v2.4s, v18.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e34dc84 // fmul v4.4s, v4.4s, v20.4s
+	WORD $0x4fb2108e // fmla v14.4s, v4.4s, v18.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e35dcc6 // fmul v6.4s, v6.4s, v21.4s
+	WORD $0x4fb210cf // fmla v15.4s, v6.4s, v18.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e34dd08 // fmul v8.4s, v8.4s, v20.4s
+	WORD $0x4f921910 // fmla v16.4s, v8.4s, v18.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e35dd4a // fmul v10.4s, v10.4s, v21.4s
+	WORD $0x4f921951 // fmla v17.4s, v10.4s, v18.s[2]
+	ADD $288, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	RET
+
+// func mulIQ4NLx4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4NLx4NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	FMOVQ 0(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 64(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b80 // saddlp v0.4s, v28.8h
+	WORD $0x4e602ba1 // saddlp v1.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b84 // saddlp v4.4s, v28.8h
+	WORD $0x4e602ba5 // saddlp v5.4s, v29.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b88 // saddlp v8.4s, v28.8h
+	WORD $0x4e602ba9 // saddlp v9.4s, v29.8h
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $100, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8c // saddlp v12.4s, v28.8h
+	WORD $0x4e602bad // saddlp v13.4s, v29.8h
+	FMOVQ 16(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b82 // saddlp v2.4s, v28.8h
+	WORD $0x4e602ba3 // saddlp v3.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b86 // saddlp v6.4s, v28.8h
+	WORD $0x4e602ba7 // saddlp v7.4s, v29.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8a // saddlp v10.4s, v28.8h
+	WORD $0x4e602bab // saddlp v11.4s, v29.8h
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $100, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8e // saddlp v14.4s, v28.8h
+	WORD $0x4e602baf // saddlp v15.4s, v29.8h
+	FMOVQ 128(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 192(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $108, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 144(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $108, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 0(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 64(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $116, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 16(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $116, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 128(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 192(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $124, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 144(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $124, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	WORD $0x4eadbd8c // addp v12.4s, v12.4s, v13.4s
+	WORD $0x4eafbdce // addp v14.4s, v14.4s, v15.4s
+	FMOVQ 0(R2), F24
+	FMOVQ 16(R2), F25
+	FMOVD 256(R0), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 264(R0), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4f981010 // fmla v16.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3bdc42 // fmul v2.4s, v2.4s, v27.4s
+	WORD $0x4f981051 // fmla v17.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4fb81092 // fmla v18.4s, v4.4s, v24.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3bdcc6 // fmul v6.4s, v6.4s, v27.4s
+	WORD $0x4fb810d3 // fmla v19.4s, v6.4s, v24.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f981955 // fmla v21.4s, v10.4s, v24.s[2]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e3add8c // fmul v12.4s, v12.4s, v26.4s
+	WORD $0x4fb81996 // fmla v22.4s, v12.4s, v24.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3bddce // fmul v14.4s, v14.4s, v27.4s
+	WORD $0x4fb819d7 // fmla v23.4s, v14.4s, v24.s[3]
+	ADD $288, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	ADD R5, R4
+	FMOVQ F18, 0(R4)
+	FMOVQ F19, 16(R4)
+	ADD R5, R4
+	FMOVQ F20, 0(R4)
+	FMOVQ F21, 16(R4)
+	ADD R5, R4
+	FMOVQ F22, 0(R4)
+	FMOVQ F23, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	FMOVQ 32(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 96(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b80 // saddlp v0.4s, v28.8h
+	WORD $0x4e602ba1 // saddlp v1.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b84 // saddlp v4.4s, v28.8h
+	WORD $0x4e602ba5 // saddlp v5.4s, v29.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b88 // saddlp v8.4s, v28.8h
+	WORD $0x4e602ba9 // saddlp v9.4s, v29.8h
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $100, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8c // saddlp v12.4s, v28.8h
+	WORD $0x4e602bad // saddlp v13.4s, v29.8h
+	FMOVQ 48(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b82 // saddlp v2.4s, v28.8h
+	WORD $0x4e602ba3 // saddlp v3.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b86 // saddlp v6.4s, v28.8h
+	WORD $0x4e602ba7 // saddlp v7.4s, v29.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8a // saddlp v10.4s, v28.8h
+	WORD $0x4e602bab // saddlp v11.4s, v29.8h
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $100, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8e // saddlp v14.4s, v28.8h
+	WORD $0x4e602baf // saddlp v15.4s, v29.8h
+	FMOVQ 160(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 224(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $108, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 176(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $108, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 32(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 96(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $116, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 48(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $116, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 160(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 224(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $124, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 176(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $124, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	WORD $0x4eadbd8c // addp v12.4s, v12.4s, v13.4s
+	WORD $0x4eafbdce // addp v14.4s, v14.4s, v15.4s
+	FMOVQ 0(R2), F24
+	FMOVQ 16(R2), F25
+	FMOVD 272(R0), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 280(R0), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4f981010 // fmla v16.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3bdc42 // fmul v2.4s, v2.4s, v27.4s
+	WORD $0x4f981051 // fmla v17.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4fb81092 // fmla v18.4s, v4.4s, v24.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3bdcc6 // fmul v6.4s, v6.4s, v27.4s
+	WORD $0x4fb810d3 // fmla v19.4s, v6.4s, v24.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f981955 // fmla v21.4s, v10.4s, v24.s[2]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e3add8c // fmul v12.4s, v12.4s, v26.4s
+	WORD $0x4fb81996 // fmla v22.4s, v12.4s, v24.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3bddce // fmul v14.4s, v14.4s, v27.4s
+	WORD $0x4fb819d7 // fmla v23.4s, v14.4s, v24.s[3]
+	ADD $288, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	ADD R5, R4
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	ADD R5, R4
+	FMOVQ F20, 32(R4)
+	FMOVQ F21, 48(R4)
+	ADD R5, R4
+	FMOVQ F22, 32(R4)
+	FMOVQ F23, 48(R4)
+	RET
+
+// func mulIQ4NLx1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4NLx1NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	FMOVQ 0(R1), F8
+	FMOVQ 0(R0), F9
+	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
+	WORD $0x4e0903c9 // tbl v9.16b, {v30.16b}, v9.16b
+	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
+	FMOVQ 16(R0), F10
+	WORD $0x4e3f1d4a // and v10.16b, v10.16b, v31.16b
+	WORD $0x4e0a03ca // tbl v10.16b, {v30.16b}, v10.16b
+	WORD $0x4f88e141 // sdot v1.4s, v10.16b, v8.4b[0]
+	FMOVQ 32(R0), F11
+	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
+	WORD $0x4e0b03cb // tbl v11.16b, {v30.16b}, v11.16b
+	WORD $0x4f88e162 // sdot v2.4s, v11.16b, v8.4b[0]
+	FMOVQ 48(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	WORD $0x4f88e183 // sdot v3.4s, v12.16b, v8.4b[0]
+	FMOVQ 64(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4fa8e1a0 // sdot v0.4s, v13.16b, v8.4b[1]
+	FMOVQ 80(R0), F14
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	WORD $0x4fa8e1c1 // sdot v1.4s, v14.16b, v8.4b[1]
+	FMOVQ 96(R0), F15
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	WORD $0x4fa8e1e2 // sdot v2.4s, v15.16b, v8.4b[1]
+	FMOVQ 112(R0), F16
+	WORD $0x4e3f1e10 // and v16.16b, v16.16b, v31.16b
+	WORD $0x4e1003d0 // tbl v16.16b, {v30.16b}, v16.16b
+	WORD $0x4fa8e203 // sdot v3.4s, v16.16b, v8.4b[1]
+	FMOVQ 128(R0), F17
+	WORD $0x4e3f1e31 // and v17.16b, v17.16b, v31.16b
+	WORD $0x4e1103d1 // tbl v17.16b, {v30.16b}, v17.16b
+	WORD $0x4f88ea20 // sdot v0.4s, v17.16b, v8.4b[2]
+	FMOVQ 144(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f88ea41 // sdot v1.4s, v18.16b, v8.4b[2]
+	FMOVQ 160(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f88ea62 // sdot v2.4s, v19.16b, v8.4b[2]
+	FMOVQ 176(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f88ea83 // sdot v3.4s, v20.16b, v8.4b[2]
+	FMOVQ 192(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fa8eaa0 // sdot v0.4s, v21.16b, v8.4b[3]
+	FMOVQ 208(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fa8eac1 // sdot v1.4s, v22.16b, v8.4b[3]
+	FMOVQ 224(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fa8eae2 // sdot v2.4s, v23.16b, v8.4b[3]
+	FMOVQ 240(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4fa8eb03 // sdot v3.4s, v24.16b, v8.4b[3]
+	FMOVQ 16(R1), F8
+	FMOVQ 0(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x4e0903c9 // tbl v9.16b, {v30.16b}, v9.16b
+	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
+	FMOVQ 16(R0), F10
+	WORD $0x6f0c054a // ushr v10.16b, v10.16b, #4
+	WORD $0x4e0a03ca // tbl v10.16b, {v30.16b}, v10.16b
+	WORD $0x4f88e141 // sdot v1.4s, v10.16b, v8.4b[0]
+	FMOVQ 32(R0), F11
+	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
+	WORD $0x4e0b03cb // tbl v11.16b, {v30.16b}, v11.16b
+	WORD $0x4f88e162 // sdot v2.4s, v11.16b, v8.4b[0]
+	FMOVQ 48(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	WORD $0x4f88e183 // sdot v3.4s, v12.16b, v8.4b[0]
+	FMOVQ 64(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4fa8e1a0 // sdot v0.4s, v13.16b, v8.4b[1]
+	FMOVQ 80(R0), F14
+	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	WORD $0x4fa8e1c1 // sdot v1.4s, v14.16b, v8.4b[1]
+	FMOVQ 96(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	WORD $0x4fa8e1e2 // sdot v2.4s, v15.16b, v8.4b[1]
+	FMOVQ 112(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x4e1003d0 // tbl v16.16b, {v30.16b}, v16.16b
+	WORD $0x4fa8e203 // sdot v3.4s, v16.16b, v8.4b[1]
+	FMOVQ 128(R0), F17
+	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
+	WORD $0x4e1103d1 // tbl v17.16b, {v30.16b}, v17.16b
+	WORD $0x4f88ea20 // sdot v0.4s, v17.16b, v8.4b[2]
+	FMOVQ 144(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f88ea41 // sdot v1.4s, v18.16b, v8.4b[2]
+	FMOVQ 160(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f88ea62 // sdot v2.4s, v19.16b, v8.4b[2]
+	FMOVQ 176(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f88ea83 // sdot v3.4s, v20.16b, v8.4b[2]
+	FMOVQ 192(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fa8eaa0 // sdot v0.4s, v21.16b, v8.4b[3]
+	FMOVQ 208(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fa8eac1 // sdot v1.4s, v22.16b, v8.4b[3]
+	FMOVQ 224(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fa8eae2 // sdot v2.4s, v23.16b, v8.4b[3]
+	FMOVQ 240(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4fa8eb03 // sdot v3.4s, v24.16b, v8.4b[3]
+	FMOVD 0(R2), F8
+	FMOVD 256(R0), F9
+	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
+	FMOVD 264(R0), F10
+	WORD $0x0e21794a // fcvtl v10.4s, v10.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e29dc00 // fmul v0.4s, v0.4s, v9.4s
+	WORD $0x4f881004 // fmla v4.4s, v0.4s, v8.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e2adc21 // fmul v1.4s, v1.4s, v10.4s
+	WORD $0x4f881025 // fmla v5.4s, v1.4s, v8.s[0]
+	FMOVD 272(R0), F9
+	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
+	FMOVD 280(R0), F10
+	WORD $0x0e21794a // fcvtl v10.4s, v10.4h
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e29dc42 // fmul v2.4s, v2.4s, v9.4s
+	WORD $0x4f881046 // fmla v6.4s, v2.4s, v8.s[0]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e2adc63 // fmul v3.4s, v3.4s, v10.4s
+	WORD $0x4f881067 // fmla v7.4s, v3.4s, v8.s[0]
+	ADD $288, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $4, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulIQ4NLx2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4NLx2NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 0(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
+	FMOVQ 16(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f90e261 // sdot v1.4s, v19.16b, v16.4b[0]
+	WORD $0x4f91e265 // sdot v5.4s, v19.16b, v17.4b[0]
+	FMOVQ 32(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e282 // sdot v2.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e286 // sdot v6.4s, v20.16b, v17.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a3 // sdot v3.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a7 // sdot v7.4s, v21.16b, v17.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c4 // sdot v4.4s, v22.16b, v17.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e5 // sdot v5.4s, v23.16b, v17.4b[1]
+	FMOVQ 96(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb1e306 // sdot v6.4s, v24.16b, v17.4b[1]
+	FMOVQ 112(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb1e327 // sdot v7.4s, v25.16b, v17.4b[1]
+	FMOVQ 128(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f90eb40 // sdot v0.4s, v26.16b, v16.4b[2]
+	WORD $0x4f91eb44 // sdot v4.4s, v26.16b, v17.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f90eb61 // sdot v1.4s, v27.16b, v16.4b[2]
+	WORD $0x4f91eb65 // sdot v5.4s, v27.16b, v17.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f90eb82 // sdot v2.4s, v28.16b, v16.4b[2]
+	WORD $0x4f91eb86 // sdot v6.4s, v28.16b, v17.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f90eba3 // sdot v3.4s, v29.16b, v16.4b[2]
+	WORD $0x4f91eba7 // sdot v7.4s, v29.16b, v17.4b[2]
+	FMOVQ 192(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
+	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
+	FMOVQ 208(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4fb0ea61 // sdot v1.4s, v19.16b, v16.4b[3]
+	WORD $0x4fb1ea65 // sdot v5.4s, v19.16b, v17.4b[3]
+	FMOVQ 224(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea82 // sdot v2.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea86 // sdot v6.4s, v20.16b, v17.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa3 // sdot v3.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa7 // sdot v7.4s, v21.16b, v17.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 0(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
+	FMOVQ 16(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f90e261 // sdot v1.4s, v19.16b, v16.4b[0]
+	WORD $0x4f91e265 // sdot v5.4s, v19.16b, v17.4b[0]
+	FMOVQ 32(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e282 // sdot v2.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e286 // sdot v6.4s, v20.16b, v17.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a3 // sdot v3.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a7 // sdot v7.4s, v21.16b, v17.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c4 // sdot v4.4s, v22.16b, v17.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e5 // sdot v5.4s, v23.16b, v17.4b[1]
+	FMOVQ 96(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb1e306 // sdot v6.4s, v24.16b, v17.4b[1]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb1e327 // sdot v7.4s, v25.16b, v17.4b[1]
+	FMOVQ 128(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f90eb40 // sdot v0.4s, v26.16b, v16.4b[2]
+	WORD $0x4f91eb44 // sdot v4.4s, v26.16b, v17.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f90eb61 // sdot v1.4s, v27.16b, v16.4b[2]
+	WORD $0x4f91eb65 // sdot v5.4s, v27.16b, v17.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f90eb82 // sdot v2.4s, v28.16b, v16.4b[2]
+	WORD $0x4f91eb86 // sdot v6.4s, v28.16b, v17.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f90eba3 // sdot v3.4s, v29.16b, v16.4b[2]
+	WORD $0x4f91eba7 // sdot v7.4s, v29.16b, v17.4b[2]
+	FMOVQ 192(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
+	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
+	FMOVQ 208(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4fb0ea61 // sdot v1.4s, v19.16b, v16.4b[3]
+	WORD $0x4fb1ea65 // sdot v5.4s, v19.16b, v17.4b[3]
+	FMOVQ 224(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea82 // sdot v2.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea86 // sdot v6.4s, v20.16b, v17.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa3 // sdot v3.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa7 // sdot v7.4s, v21.16b, v17.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVD 256(R0), F17
+	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
+	FMOVD 264(R0), F18
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e31dc00 // fmul v0.4s, v0.4s, v17.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e32dc21 // fmul v1.4s, v1.4s, v18.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e31dc84 // fmul v4.4s, v4.4s, v17.4s
+	WORD $0x4fb0108c // fmla v12.4s, v4.4s, v16.s[1]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e32dca5 // fmul v5.4s, v5.4s, v18.4s
+	WORD $0x4fb010ad // fmla v13.4s, v5.4s, v16.s[1]
+	FMOVD 272(R0), F17
+	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
+	FMOVD 280(R0), F18
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e31dc42 // fmul v2.4s, v2.4s, v17.4s
+	WORD $0x4f90104a // fmla v10.4s, v2.4s, v16.s[0]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e32dc63 // fmul v3.4s, v3.4s, v18.4s
+	WORD $0x4f90106b // fmla v11.4s, v3.4s, v16.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e31dcc6 // fmul v6.4s, v6.4s, v17.4s
+	WORD $0x4fb010ce // fmla v14.4s, v6.4s, v16.s[1]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e32dce7 // fmul v7.4s, v7.4s, v18.4s
+	WORD $0x4fb010ef // fmla v15.4s, v7.4s, v16.s[1]
+	ADD $288, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $8, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	RET
+
+// func mulIQ4NLx3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4NLx3NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F24
+	FMOVQ 32(R1), F25
+	FMOVQ 64(R1), F26
+	FMOVQ 0(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
+	FMOVQ 16(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98e381 // sdot v1.4s, v28.16b, v24.4b[0]
+	WORD $0x4f99e385 // sdot v5.4s, v28.16b, v25.4b[0]
+	WORD $0x4f9ae389 // sdot v9.4s, v28.16b, v26.4b[0]
+	FMOVQ 32(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98e3a2 // sdot v2.4s, v29.16b, v24.4b[0]
+	WORD $0x4f99e3a6 // sdot v6.4s, v29.16b, v25.4b[0]
+	WORD $0x4f9ae3aa // sdot v10.4s, v29.16b, v26.4b[0]
+	FMOVQ 48(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
+	FMOVQ 64(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e380 // sdot v0.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e384 // sdot v4.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae388 // sdot v8.4s, v28.16b, v26.4b[1]
+	FMOVQ 80(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8e3a1 // sdot v1.4s, v29.16b, v24.4b[1]
+	WORD $0x4fb9e3a5 // sdot v5.4s, v29.16b, v25.4b[1]
+	WORD $0x4fbae3a9 // sdot v9.4s, v29.16b, v26.4b[1]
+	FMOVQ 96(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e383 // sdot v3.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e387 // sdot v7.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae38b // sdot v11.4s, v28.16b, v26.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba0 // sdot v0.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba4 // sdot v4.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aeba8 // sdot v8.4s, v29.16b, v26.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98eb82 // sdot v2.4s, v28.16b, v24.4b[2]
+	WORD $0x4f99eb86 // sdot v6.4s, v28.16b, v25.4b[2]
+	WORD $0x4f9aeb8a // sdot v10.4s, v28.16b, v26.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba3 // sdot v3.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba7 // sdot v7.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aebab // sdot v11.4s, v29.16b, v26.4b[2]
+	FMOVQ 192(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
+	FMOVQ 208(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8eb81 // sdot v1.4s, v28.16b, v24.4b[3]
+	WORD $0x4fb9eb85 // sdot v5.4s, v28.16b, v25.4b[3]
+	WORD $0x4fbaeb89 // sdot v9.4s, v28.16b, v26.4b[3]
+	FMOVQ 224(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8eba2 // sdot v2.4s, v29.16b, v24.4b[3]
+	WORD $0x4fb9eba6 // sdot v6.4s, v29.16b, v25.4b[3]
+	WORD $0x4fbaebaa // sdot v10.4s, v29.16b, v26.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
+	FMOVQ 16(R1), F24
+	FMOVQ 48(R1), F25
+	FMOVQ 80(R1), F26
+	FMOVQ 0(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
+	FMOVQ 16(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98e381 // sdot v1.4s, v28.16b, v24.4b[0]
+	WORD $0x4f99e385 // sdot v5.4s, v28.16b, v25.4b[0]
+	WORD $0x4f9ae389 // sdot v9.4s, v28.16b, v26.4b[0]
+	FMOVQ 32(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98e3a2 // sdot v2.4s, v29.16b, v24.4b[0]
+	WORD $0x4f99e3a6 // sdot v6.4s, v29.16b, v25.4b[0]
+	WORD $0x4f9ae3aa // sdot v10.4s, v29.16b, v26.4b[0]
+	FMOVQ 48(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
+	FMOVQ 64(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e380 // sdot v0.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e384 // sdot v4.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae388 // sdot v8.4s, v28.16b, v26.4b[1]
+	FMOVQ 80(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8e3a1 // sdot v1.4s, v29.16b, v24.4b[1]
+	WORD $0x4fb9e3a5 // sdot v5.4s, v29.16b, v25.4b[1]
+	WORD $0x4fbae3a9 // sdot v9.4s, v29.16b, v26.4b[1]
+	FMOVQ 96(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e383 // sdot v3.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e387 // sdot v7.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae38b // sdot v11.4s, v28.16b, v26.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba0 // sdot v0.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba4 // sdot v4.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aeba8 // sdot v8.4s, v29.16b, v26.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98eb82 // sdot v2.4s, v28.16b, v24.4b[2]
+	WORD $0x4f99eb86 // sdot v6.4s, v28.16b, v25.4b[2]
+	WORD $0x4f9aeb8a // sdot v10.4s, v28.16b, v26.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba3 // sdot v3.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba7 // sdot v7.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aebab // sdot v11.4s, v29.16b, v26.4b[2]
+	FMOVQ 192(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
+	FMOVQ 208(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8eb81 // sdot v1.4s, v28.16b, v24.4b[3]
+	WORD $0x4fb9eb85 // sdot v5.4s, v28.16b, v25.4b[3]
+	WORD $0x4fbaeb89 // sdot v9.4s, v28.16b, v26.4b[3]
+	FMOVQ 224(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8eba2 // sdot v2.4s, v29.16b, v24.4b[3]
+	WORD $0x4fb9eba6 // sdot v6.4s, v29.16b, v25.4b[3]
+	WORD $0x4fbaebaa // sdot v10.4s, v29.16b, v26.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
+	FMOVQ 0(R2), F24
+	FMOVD 16(R2), F25
+	FMOVD 256(R0), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 264(R0), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4f98100c // fmla v12.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e3bdc21 // fmul v1.4s, v1.4s, v27.4s
+	WORD $0x4f98102d // fmla v13.4s, v1.4s, v24.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4fb81090 // fmla v16.4s, v4.4s, v24.s[1]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3bdca5 // fmul v5.4s, v5.4s, v27.4s
+	WORD $0x4fb810b1 // fmla v17.4s, v5.4s, v24.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4f981935 // fmla v21.4s, v9.4s, v24.s[2]
+	FMOVD 272(R0), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 280(R0), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
+	WORD $0x4f98104e // fmla v14.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e3bdc63 // fmul v3.4s, v3.4s, v27.4s
+	WORD $0x4f98106f // fmla v15.4s, v3.4s, v24.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4fb810d2 // fmla v18.4s, v6.4s, v24.s[1]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
+	WORD $0x4fb810f3 // fmla v19.4s, v7.4s, v24.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4f981956 // fmla v22.4s, v10.4s, v24.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
+	WORD $0x4f981977 // fmla v23.4s, v11.4s, v24.s[2]
+	ADD $288, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	ADD R5, R4
+	FMOVQ F20, 0(R4)
+	FMOVQ F21, 16(R4)
+	FMOVQ F22, 32(R4)
+	FMOVQ F23, 48(R4)
+	RET
+
+// func mulIQ4NLx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4NLx4NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 128(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 128(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVD 256(R0), F18
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	FMOVD 264(R0), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $288, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	ADD R5, R4
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 96(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 112(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 160(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 96(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 112(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 160(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVD 272(R0), F18
+	WORD $0x0e217a52 // fcvtl v18.4s, v18.4h
+	FMOVD 280(R0), F19
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $288, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	ADD R5, R4
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	RET
+
+// func mulIQ4NLx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4NLx5NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 0(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 16(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 64(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 80(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 0(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 16(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 64(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 80(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVD 256(R0), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 264(R0), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $288, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	ADD R5, R4
+	FMOVQ F18, 0(R4)
+	FMOVQ F19, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 32(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 48(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 160(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 32(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 48(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 160(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVD 272(R0), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 280(R0), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $288, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	ADD R5, R4
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	RET
+
+// func mulIQ4XSx1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4XSx1NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 64(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4d40c82e // ld1r {v14.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e602a00 // saddlp v0.4s, v16.8h
+	WORD $0x4e602a21 // saddlp v1.4s, v17.8h
+	FMOVQ 16(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 80(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4d40c82e // ld1r {v14.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e602a02 // saddlp v2.4s, v16.8h
+	WORD $0x4e602a23 // saddlp v3.4s, v17.8h
+	FMOVQ 32(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 96(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4d40c82e // ld1r {v14.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e602a04 // saddlp v4.4s, v16.8h
+	WORD $0x4e602a25 // saddlp v5.4s, v17.8h
+	FMOVQ 48(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 112(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4d40c82e // ld1r {v14.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e602a06 // saddlp v6.4s, v16.8h
+	WORD $0x4e602a27 // saddlp v7.4s, v17.8h
+	FMOVQ 128(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 192(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a00 // sadalp v0.4s, v16.8h
+	WORD $0x4e606a21 // sadalp v1.4s, v17.8h
+	FMOVQ 144(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 208(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a02 // sadalp v2.4s, v16.8h
+	WORD $0x4e606a23 // sadalp v3.4s, v17.8h
+	FMOVQ 160(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 224(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a04 // sadalp v4.4s, v16.8h
+	WORD $0x4e606a25 // sadalp v5.4s, v17.8h
+	FMOVQ 176(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 240(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a06 // sadalp v6.4s, v16.8h
+	WORD $0x4e606a27 // sadalp v7.4s, v17.8h
+	FMOVQ 0(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 64(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a00 // sadalp v0.4s, v16.8h
+	WORD $0x4e606a21 // sadalp v1.4s, v17.8h
+	FMOVQ 16(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 80(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a02 // sadalp v2.4s, v16.8h
+	WORD $0x4e606a23 // sadalp v3.4s, v17.8h
+	FMOVQ 32(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 96(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a04 // sadalp v4.4s, v16.8h
+	WORD $0x4e606a25 // sadalp v5.4s, v17.8h
+	FMOVQ 48(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 112(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a06 // sadalp v6.4s, v16.8h
+	WORD $0x4e606a27 // sadalp v7.4s, v17.8h
+	FMOVQ 128(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 192(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a00 // sadalp v0.4s, v16.8h
+	WORD $0x4e606a21 // sadalp v1.4s, v17.8h
+	FMOVQ 144(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 208(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a02 // sadalp v2.4s, v16.8h
+	WORD $0x4e606a23 // sadalp v3.4s, v17.8h
+	FMOVQ 160(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 224(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a04 // sadalp v4.4s, v16.8h
+	WORD $0x4e606a25 // sadalp v5.4s, v17.8h
+	FMOVQ 176(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 240(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x0e2ec190 // smull v16.8h, v12.8b, v14.8b
+	WORD $0x4e2ec191 // smull2 v17.8h, v12.16b, v14.16b
+	WORD $0x0e2f81b0 // smlal v16.8h, v13.8b, v15.8b
+	WORD $0x4e2f81b1 // smlal2 v17.8h, v13.16b, v15.16b
+	WORD $0x4e606a06 // sadalp v6.4s, v16.8h
+	WORD $0x4e606a27 // sadalp v7.4s, v17.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	FMOVD 0(R2), F12
+	FMOVD 256(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ed // sxtl v13.4s, v15.4h
+	WORD $0x4f10a5ee // sxtl2 v14.4s, v15.8h
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e3dddad // fmul v13.4s, v13.4s, v29.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3cddce // fmul v14.4s, v14.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e2ddc00 // fmul v0.4s, v0.4s, v13.4s
+	WORD $0x4f8c1008 // fmla v8.4s, v0.4s, v12.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4f8c1049 // fmla v9.4s, v2.4s, v12.s[0]
+	FMOVD 264(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ed // sxtl v13.4s, v15.4h
+	WORD $0x4f10a5ee // sxtl2 v14.4s, v15.8h
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e3bddad // fmul v13.4s, v13.4s, v27.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3addce // fmul v14.4s, v14.4s, v26.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2ddc84 // fmul v4.4s, v4.4s, v13.4s
+	WORD $0x4f8c108a // fmla v10.4s, v4.4s, v12.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e2edcc6 // fmul v6.4s, v6.4s, v14.4s
+	WORD $0x4f8c10cb // fmla v11.4s, v6.4s, v12.s[0]
+	ADD $272, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $4, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	RET
+
+// func mulIQ4XSx2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4XSx2NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 64(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b80 // saddlp v0.4s, v28.8h
+	WORD $0x4e602ba1 // saddlp v1.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b88 // saddlp v8.4s, v28.8h
+	WORD $0x4e602ba9 // saddlp v9.4s, v29.8h
+	FMOVQ 16(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b82 // saddlp v2.4s, v28.8h
+	WORD $0x4e602ba3 // saddlp v3.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8a // saddlp v10.4s, v28.8h
+	WORD $0x4e602bab // saddlp v11.4s, v29.8h
+	FMOVQ 32(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 96(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b84 // saddlp v4.4s, v28.8h
+	WORD $0x4e602ba5 // saddlp v5.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8c // saddlp v12.4s, v28.8h
+	WORD $0x4e602bad // saddlp v13.4s, v29.8h
+	FMOVQ 48(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b86 // saddlp v6.4s, v28.8h
+	WORD $0x4e602ba7 // saddlp v7.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8e // saddlp v14.4s, v28.8h
+	WORD $0x4e602baf // saddlp v15.4s, v29.8h
+	FMOVQ 128(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 192(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	FMOVQ 144(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	FMOVQ 160(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 224(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 176(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 0(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 64(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	FMOVQ 16(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	FMOVQ 32(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 96(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 48(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 128(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 192(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	FMOVQ 144(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	FMOVQ 160(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 224(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 176(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	WORD $0x4eadbd8c // addp v12.4s, v12.4s, v13.4s
+	WORD $0x4eafbdce // addp v14.4s, v14.4s, v15.4s
+	FMOVQ 0(R2), F24
+	FMOVD 256(R0), F27
+	WORD $0x0f08a77b // sxtl v27.8h, v27.8b
+	WORD $0x0f10a779 // sxtl v25.4s, v27.4h
+	WORD $0x4f10a77a // sxtl2 v26.4s, v27.8h
+	WORD $0x4e21db39 // scvtf v25.4s, v25.4s
+	FMOVD 0(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x6e3bdf39 // fmul v25.4s, v25.4s, v27.4s
+	WORD $0x4e21db5a // scvtf v26.4s, v26.4s
+	FMOVD 8(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x6e3bdf5a // fmul v26.4s, v26.4s, v27.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e39dc00 // fmul v0.4s, v0.4s, v25.4s
+	WORD $0x4f981010 // fmla v16.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
+	WORD $0x4f981051 // fmla v17.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e39dd08 // fmul v8.4s, v8.4s, v25.4s
+	WORD $0x4fb81114 // fmla v20.4s, v8.4s, v24.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4fb81155 // fmla v21.4s, v10.4s, v24.s[1]
+	FMOVD 264(R0), F27
+	WORD $0x0f08a77b // sxtl v27.8h, v27.8b
+	WORD $0x0f10a779 // sxtl v25.4s, v27.4h
+	WORD $0x4f10a77a // sxtl2 v26.4s, v27.8h
+	WORD $0x4e21db39 // scvtf v25.4s, v25.4s
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x6e3bdf39 // fmul v25.4s, v25.4s, v27.4s
+	WORD $0x4e21db5a // scvtf v26.4s, v26.4s
+	FMOVD 24(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x6e3bdf5a // fmul v26.4s, v26.4s, v27.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x4f981092 // fmla v18.4s, v4.4s, v24.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4f9810d3 // fmla v19.4s, v6.4s, v24.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4fb81196 // fmla v22.4s, v12.4s, v24.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3addce // fmul v14.4s, v14.4s, v26.4s
+	WORD $0x4fb811d7 // fmla v23.4s, v14.4s, v24.s[1]
+	ADD $272, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $8, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	ADD R5, R4
+	FMOVQ F20, 0(R4)
+	FMOVQ F21, 16(R4)
+	FMOVQ F22, 32(R4)
+	FMOVQ F23, 48(R4)
+	RET
+
+// func mulIQ4XSx3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4XSx3NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 64(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac0 // saddlp v0.4s, v22.8h
+	WORD $0x4e602ae1 // saddlp v1.4s, v23.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac4 // saddlp v4.4s, v22.8h
+	WORD $0x4e602ae5 // saddlp v5.4s, v23.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac8 // saddlp v8.4s, v22.8h
+	WORD $0x4e602ae9 // saddlp v9.4s, v23.8h
+	FMOVQ 16(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 80(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac2 // saddlp v2.4s, v22.8h
+	WORD $0x4e602ae3 // saddlp v3.4s, v23.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac6 // saddlp v6.4s, v22.8h
+	WORD $0x4e602ae7 // saddlp v7.4s, v23.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602aca // saddlp v10.4s, v22.8h
+	WORD $0x4e602aeb // saddlp v11.4s, v23.8h
+	FMOVQ 128(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 192(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 144(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 208(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	FMOVQ 0(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 64(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 16(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 80(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	FMOVQ 128(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 192(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 144(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 208(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	FMOVQ 0(R2), F18
+	FMOVD 16(R2), F19
+	FMOVD 256(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d4 // sxtl v20.4s, v22.4h
+	WORD $0x4f10a6d5 // sxtl2 v21.4s, v22.8h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	FMOVD 0(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x6e36de94 // fmul v20.4s, v20.4s, v22.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	FMOVD 8(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e34dc00 // fmul v0.4s, v0.4s, v20.4s
+	WORD $0x4f92100c // fmla v12.4s, v0.4s, v18.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e35dc42 // fmul v2.4s, v2.4s, v21.4s
+	WORD $0x4f92104d // fmla v13.4s, v2.4s, v18.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e34dc84 // fmul v4.4s, v4.4s, v20.4s
+	WORD $0x4fb2108e // fmla v14.4s, v4.4s, v18.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e35dcc6 // fmul v6.4s, v6.4s, v21.4s
+	WORD $0x4fb210cf // fmla v15.4s, v6.4s, v18.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e34dd08 // fmul v8.4s, v8.4s, v20.4s
+	WORD $0x4f921910 // fmla v16.4s, v8.4s, v18.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e35dd4a // fmul v10.4s, v10.4s, v21.4s
+	WORD $0x4f921951 // fmla v17.4s, v10.4s, v18.s[2]
+	ADD $272, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 32(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 96(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac0 // saddlp v0.4s, v22.8h
+	WORD $0x4e602ae1 // saddlp v1.4s, v23.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac4 // saddlp v4.4s, v22.8h
+	WORD $0x4e602ae5 // saddlp v5.4s, v23.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac8 // saddlp v8.4s, v22.8h
+	WORD $0x4e602ae9 // saddlp v9.4s, v23.8h
+	FMOVQ 48(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 112(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac2 // saddlp v2.4s, v22.8h
+	WORD $0x4e602ae3 // saddlp v3.4s, v23.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602ac6 // saddlp v6.4s, v22.8h
+	WORD $0x4e602ae7 // saddlp v7.4s, v23.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e602aca // saddlp v10.4s, v22.8h
+	WORD $0x4e602aeb // saddlp v11.4s, v23.8h
+	FMOVQ 160(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 224(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 176(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 240(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	FMOVQ 32(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 96(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 48(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 112(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	FMOVQ 160(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 224(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac0 // sadalp v0.4s, v22.8h
+	WORD $0x4e606ae1 // sadalp v1.4s, v23.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac4 // sadalp v4.4s, v22.8h
+	WORD $0x4e606ae5 // sadalp v5.4s, v23.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac8 // sadalp v8.4s, v22.8h
+	WORD $0x4e606ae9 // sadalp v9.4s, v23.8h
+	FMOVQ 176(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 240(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac2 // sadalp v2.4s, v22.8h
+	WORD $0x4e606ae3 // sadalp v3.4s, v23.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606ac6 // sadalp v6.4s, v22.8h
+	WORD $0x4e606ae7 // sadalp v7.4s, v23.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9f5 // ld1r {v21.4s}, [x15]
+	WORD $0x0e34c256 // smull v22.8h, v18.8b, v20.8b
+	WORD $0x4e34c257 // smull2 v23.8h, v18.16b, v20.16b
+	WORD $0x0e358276 // smlal v22.8h, v19.8b, v21.8b
+	WORD $0x4e358277 // smlal2 v23.8h, v19.16b, v21.16b
+	WORD $0x4e606aca // sadalp v10.4s, v22.8h
+	WORD $0x4e606aeb // sadalp v11.4s, v23.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	FMOVQ 0(R2), F18
+	FMOVD 16(R2), F19
+	FMOVD 264(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d4 // sxtl v20.4s, v22.4h
+	WORD $0x4f10a6d5 // sxtl2 v21.4s, v22.8h
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	FMOVD 16(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x6e36de94 // fmul v20.4s, v20.4s, v22.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	FMOVD 24(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e34dc00 // fmul v0.4s, v0.4s, v20.4s
+	WORD $0x4f92100c // fmla v12.4s, v0.4s, v18.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e35dc42 // fmul v2.4s, v2.4s, v21.4s
+	WORD $0x4f92104d // fmla v13.4s, v2.4s, v18.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e34dc84 // fmul v4.4s, v4.4s, v20.4s
+	WORD $0x4fb2108e // fmla v14.4s, v4.4s, v18.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e35dcc6 // fmul v6.4s, v6.4s, v21.4s
+	WORD $0x4fb210cf // fmla v15.4s, v6.4s, v18.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e34dd08 // fmul v8.4s, v8.4s, v20.4s
+	WORD $0x4f921910 // fmla v16.4s, v8.4s, v18.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e35dd4a // fmul v10.4s, v10.4s, v21.4s
+	WORD $0x4f921951 // fmla v17.4s, v10.4s, v18.s[2]
+	ADD $272, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	RET
+
+// func mulIQ4XSx4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4XSx4NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 64(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b80 // saddlp v0.4s, v28.8h
+	WORD $0x4e602ba1 // saddlp v1.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b84 // saddlp v4.4s, v28.8h
+	WORD $0x4e602ba5 // saddlp v5.4s, v29.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b88 // saddlp v8.4s, v28.8h
+	WORD $0x4e602ba9 // saddlp v9.4s, v29.8h
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $100, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8c // saddlp v12.4s, v28.8h
+	WORD $0x4e602bad // saddlp v13.4s, v29.8h
+	FMOVQ 16(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b82 // saddlp v2.4s, v28.8h
+	WORD $0x4e602ba3 // saddlp v3.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b86 // saddlp v6.4s, v28.8h
+	WORD $0x4e602ba7 // saddlp v7.4s, v29.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8a // saddlp v10.4s, v28.8h
+	WORD $0x4e602bab // saddlp v11.4s, v29.8h
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $100, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8e // saddlp v14.4s, v28.8h
+	WORD $0x4e602baf // saddlp v15.4s, v29.8h
+	FMOVQ 128(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 192(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $108, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 144(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $108, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 0(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 64(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $116, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 16(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $116, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 128(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 192(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $124, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 144(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $124, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	WORD $0x4eadbd8c // addp v12.4s, v12.4s, v13.4s
+	WORD $0x4eafbdce // addp v14.4s, v14.4s, v15.4s
+	FMOVQ 0(R2), F24
+	FMOVQ 16(R2), F25
+	FMOVD 256(R0), F28
+	WORD $0x0f08a79c // sxtl v28.8h, v28.8b
+	WORD $0x0f10a79a // sxtl v26.4s, v28.4h
+	WORD $0x4f10a79b // sxtl2 v27.4s, v28.8h
+	WORD $0x4e21db5a // scvtf v26.4s, v26.4s
+	FMOVD 0(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
+	WORD $0x4e21db7b // scvtf v27.4s, v27.4s
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4f981010 // fmla v16.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3bdc42 // fmul v2.4s, v2.4s, v27.4s
+	WORD $0x4f981051 // fmla v17.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4fb81092 // fmla v18.4s, v4.4s, v24.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3bdcc6 // fmul v6.4s, v6.4s, v27.4s
+	WORD $0x4fb810d3 // fmla v19.4s, v6.4s, v24.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f981955 // fmla v21.4s, v10.4s, v24.s[2]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e3add8c // fmul v12.4s, v12.4s, v26.4s
+	WORD $0x4fb81996 // fmla v22.4s, v12.4s, v24.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3bddce // fmul v14.4s, v14.4s, v27.4s
+	WORD $0x4fb819d7 // fmla v23.4s, v14.4s, v24.s[3]
+	ADD $272, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	ADD R5, R4
+	FMOVQ F18, 0(R4)
+	FMOVQ F19, 16(R4)
+	ADD R5, R4
+	FMOVQ F20, 0(R4)
+	FMOVQ F21, 16(R4)
+	ADD R5, R4
+	FMOVQ F22, 0(R4)
+	FMOVQ F23, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 32(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 96(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b80 // saddlp v0.4s, v28.8h
+	WORD $0x4e602ba1 // saddlp v1.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b84 // saddlp v4.4s, v28.8h
+	WORD $0x4e602ba5 // saddlp v5.4s, v29.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b88 // saddlp v8.4s, v28.8h
+	WORD $0x4e602ba9 // saddlp v9.4s, v29.8h
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $100, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8c // saddlp v12.4s, v28.8h
+	WORD $0x4e602bad // saddlp v13.4s, v29.8h
+	FMOVQ 48(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	ADD $4, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b82 // saddlp v2.4s, v28.8h
+	WORD $0x4e602ba3 // saddlp v3.4s, v29.8h
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $36, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b86 // saddlp v6.4s, v28.8h
+	WORD $0x4e602ba7 // saddlp v7.4s, v29.8h
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $68, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8a // saddlp v10.4s, v28.8h
+	WORD $0x4e602bab // saddlp v11.4s, v29.8h
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $100, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e602b8e // saddlp v14.4s, v28.8h
+	WORD $0x4e602baf // saddlp v15.4s, v29.8h
+	FMOVQ 160(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 224(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $108, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 176(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $12, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $44, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $76, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $108, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 32(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 96(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $116, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 48(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $20, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $52, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $84, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $116, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	FMOVQ 160(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 224(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b80 // sadalp v0.4s, v28.8h
+	WORD $0x4e606ba1 // sadalp v1.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b84 // sadalp v4.4s, v28.8h
+	WORD $0x4e606ba5 // sadalp v5.4s, v29.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b88 // sadalp v8.4s, v28.8h
+	WORD $0x4e606ba9 // sadalp v9.4s, v29.8h
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $124, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8c // sadalp v12.4s, v28.8h
+	WORD $0x4e606bad // sadalp v13.4s, v29.8h
+	FMOVQ 176(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $28, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b82 // sadalp v2.4s, v28.8h
+	WORD $0x4e606ba3 // sadalp v3.4s, v29.8h
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $60, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b86 // sadalp v6.4s, v28.8h
+	WORD $0x4e606ba7 // sadalp v7.4s, v29.8h
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $92, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8a // sadalp v10.4s, v28.8h
+	WORD $0x4e606bab // sadalp v11.4s, v29.8h
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	ADD $124, R1, R15
+	WORD $0x4d40c9fb // ld1r {v27.4s}, [x15]
+	WORD $0x0e3ac31c // smull v28.8h, v24.8b, v26.8b
+	WORD $0x4e3ac31d // smull2 v29.8h, v24.16b, v26.16b
+	WORD $0x0e3b833c // smlal v28.8h, v25.8b, v27.8b
+	WORD $0x4e3b833d // smlal2 v29.8h, v25.16b, v27.16b
+	WORD $0x4e606b8e // sadalp v14.4s, v28.8h
+	WORD $0x4e606baf // sadalp v15.4s, v29.8h
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
+	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
+	WORD $0x4ea9bd08 // addp v8.4s, v8.4s, v9.4s
+	WORD $0x4eabbd4a // addp v10.4s, v10.4s, v11.4s
+	WORD $0x4eadbd8c // addp v12.4s, v12.4s, v13.4s
+	WORD $0x4eafbdce // addp v14.4s, v14.4s, v15.4s
+	FMOVQ 0(R2), F24
+	FMOVQ 16(R2), F25
+	FMOVD 264(R0), F28
+	WORD $0x0f08a79c // sxtl v28.8h, v28.8b
+	WORD $0x0f10a79a // sxtl v26.4s, v28.4h
+	WORD $0x4f10a79b // sxtl2 v27.4s, v28.8h
+	WORD $0x4e21db5a // scvtf v26.4s, v26.4s
+	FMOVD 16(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
+	WORD $0x4e21db7b // scvtf v27.4s, v27.4s
+	FMOVD 24(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4f981010 // fmla v16.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3bdc42 // fmul v2.4s, v2.4s, v27.4s
+	WORD $0x4f981051 // fmla v17.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4fb81092 // fmla v18.4s, v4.4s, v24.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3bdcc6 // fmul v6.4s, v6.4s, v27.4s
+	WORD $0x4fb810d3 // fmla v19.4s, v6.4s, v24.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f981955 // fmla v21.4s, v10.4s, v24.s[2]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e3add8c // fmul v12.4s, v12.4s, v26.4s
+	WORD $0x4fb81996 // fmla v22.4s, v12.4s, v24.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3bddce // fmul v14.4s, v14.4s, v27.4s
+	WORD $0x4fb819d7 // fmla v23.4s, v14.4s, v24.s[3]
+	ADD $272, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	ADD R5, R4
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	ADD R5, R4
+	FMOVQ F20, 32(R4)
+	FMOVQ F21, 48(R4)
+	ADD R5, R4
+	FMOVQ F22, 32(R4)
+	FMOVQ F23, 48(R4)
+	RET
+
+// func mulIQ4XSx1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4XSx1NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	FMOVQ 0(R1), F8
+	FMOVQ 0(R0), F9
+	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
+	WORD $0x4e0903c9 // tbl v9.16b, {v30.16b}, v9.16b
+	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
+	FMOVQ 16(R0), F10
+	WORD $0x4e3f1d4a // and v10.16b, v10.16b, v31.16b
+	WORD $0x4e0a03ca // tbl v10.16b, {v30.16b}, v10.16b
+	WORD $0x4f88e141 // sdot v1.4s, v10.16b, v8.4b[0]
+	FMOVQ 32(R0), F11
+	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
+	WORD $0x4e0b03cb // tbl v11.16b, {v30.16b}, v11.16b
+	WORD $0x4f88e162 // sdot v2.4s, v11.16b, v8.4b[0]
+	FMOVQ 48(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	WORD $0x4f88e183 // sdot v3.4s, v12.16b, v8.4b[0]
+	FMOVQ 64(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4fa8e1a0 // sdot v0.4s, v13.16b, v8.4b[1]
+	FMOVQ 80(R0), F14
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	WORD $0x4fa8e1c1 // sdot v1.4s, v14.16b, v8.4b[1]
+	FMOVQ 96(R0), F15
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	WORD $0x4fa8e1e2 // sdot v2.4s, v15.16b, v8.4b[1]
+	FMOVQ 112(R0), F16
+	WORD $0x4e3f1e10 // and v16.16b, v16.16b, v31.16b
+	WORD $0x4e1003d0 // tbl v16.16b, {v30.16b}, v16.16b
+	WORD $0x4fa8e203 // sdot v3.4s, v16.16b, v8.4b[1]
+	FMOVQ 128(R0), F17
+	WORD $0x4e3f1e31 // and v17.16b, v17.16b, v31.16b
+	WORD $0x4e1103d1 // tbl v17.16b, {v30.16b}, v17.16b
+	WORD $0x4f88ea20 // sdot v0.4s, v17.16b, v8.4b[2]
+	FMOVQ 144(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f88ea41 // sdot v1.4s, v18.16b, v8.4b[2]
+	FMOVQ 160(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f88ea62 // sdot v2.4s, v19.16b, v8.4b[2]
+	FMOVQ 176(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f88ea83 // sdot v3.4s, v20.16b, v8.4b[2]
+	FMOVQ 192(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fa8eaa0 // sdot v0.4s, v21.16b, v8.4b[3]
+	FMOVQ 208(R0), F9
+	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
+	WORD $0x4e0903c9 // tbl v9.16b, {v30.16b}, v9.16b
+	WORD $0x4fa8e921 // sdot v1.4s, v9.16b, v8.4b[3]
+	FMOVQ 224(R0), F10
+	WORD $0x4e3f1d4a // and v10.16b, v10.16b, v31.16b
+	WORD $0x4e0a03ca // tbl v10.16b, {v30.16b}, v10.16b
+	WORD $0x4fa8e942 // sdot v2.4s, v10.16b, v8.4b[3]
+	FMOVQ 240(R0), F11
+	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
+	WORD $0x4e0b03cb // tbl v11.16b, {v30.16b}, v11.16b
+	WORD $0x4fa8e963 // sdot v3.4s, v11.16b, v8.4b[3]
+	FMOVQ 16(R1), F8
+	FMOVQ 0(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x4e0903c9 // tbl v9.16b, {v30.16b}, v9.16b
+	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
+	FMOVQ 16(R0), F10
+	WORD $0x6f0c054a // ushr v10.16b, v10.16b, #4
+	WORD $0x4e0a03ca // tbl v10.16b, {v30.16b}, v10.16b
+	WORD $0x4f88e141 // sdot v1.4s, v10.16b, v8.4b[0]
+	FMOVQ 32(R0), F11
+	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
+	WORD $0x4e0b03cb // tbl v11.16b, {v30.16b}, v11.16b
+	WORD $0x4f88e162 // sdot v2.4s, v11.16b, v8.4b[0]
+	FMOVQ 48(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	WORD $0x4f88e183 // sdot v3.4s, v12.16b, v8.4b[0]
+	FMOVQ 64(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4fa8e1a0 // sdot v0.4s, v13.16b, v8.4b[1]
+	FMOVQ 80(R0), F14
+	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	WORD $0x4fa8e1c1 // sdot v1.4s, v14.16b, v8.4b[1]
+	FMOVQ 96(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	WORD $0x4fa8e1e2 // sdot v2.4s, v15.16b, v8.4b[1]
+	FMOVQ 112(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x4e1003d0 // tbl v16.16b, {v30.16b}, v16.16b
+	WORD $0x4fa8e203 // sdot v3.4s, v16.16b, v8.4b[1]
+	FMOVQ 128(R0), F17
+	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
+	WORD $0x4e1103d1 // tbl v17.16b, {v30.16b}, v17.16b
+	WORD $0x4f88ea20 // sdot v0.4s, v17.16b, v8.4b[2]
+	FMOVQ 144(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f88ea41 // sdot v1.4s, v18.16b, v8.4b[2]
+	FMOVQ 160(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f88ea62 // sdot v2.4s, v19.16b, v8.4b[2]
+	FMOVQ 176(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f88ea83 // sdot v3.4s, v20.16b, v8.4b[2]
+	FMOVQ 192(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fa8eaa0 // sdot v0.4s, v21.16b, v8.4b[3]
+	FMOVQ 208(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x4e0903c9 // tbl v9.16b, {v30.16b}, v9.16b
+	WORD $0x4fa8e921 // sdot v1.4s, v9.16b, v8.4b[3]
+	FMOVQ 224(R0), F10
+	WORD $0x6f0c054a // ushr v10.16b, v10.16b, #4
+	WORD $0x4e0a03ca // tbl v10.16b, {v30.16b}, v10.16b
+	WORD $0x4fa8e942 // sdot v2.4s, v10.16b, v8.4b[3]
+	FMOVQ 240(R0), F11
+	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
+	WORD $0x4e0b03cb // tbl v11.16b, {v30.16b}, v11.16b
+	WORD $0x4fa8e963 // sdot v3.4s, v11.16b, v8.4b[3]
+	FMOVD 0(R2), F8
+	FMOVD 256(R0), F11
+	WORD $0x0f08a56b // sxtl v11.8h, v11.8b
+	WORD $0x0f10a569 // sxtl v9.4s, v11.4h
+	WORD $0x4f10a56a // sxtl2 v10.4s, v11.8h
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3cdd4a // fmul v10.4s, v10.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e29dc00 // fmul v0.4s, v0.4s, v9.4s
+	WORD $0x4f881004 // fmla v4.4s, v0.4s, v8.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e2adc21 // fmul v1.4s, v1.4s, v10.4s
+	WORD $0x4f881025 // fmla v5.4s, v1.4s, v8.s[0]
+	FMOVD 264(R0), F11
+	WORD $0x0f08a56b // sxtl v11.8h, v11.8b
+	WORD $0x0f10a569 // sxtl v9.4s, v11.4h
+	WORD $0x4f10a56a // sxtl2 v10.4s, v11.8h
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e29dc42 // fmul v2.4s, v2.4s, v9.4s
+	WORD $0x4f881046 // fmla v6.4s, v2.4s, v8.s[0]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e2adc63 // fmul v3.4s, v3.4s, v10.4s
+	WORD $0x4f881067 // fmla v7.4s, v3.4s, v8.s[0]
+	ADD $272, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $4, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulIQ4XSx2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4XSx2NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 0(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
+	FMOVQ 16(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f90e261 // sdot v1.4s, v19.16b, v16.4b[0]
+	WORD $0x4f91e265 // sdot v5.4s, v19.16b, v17.4b[0]
+	FMOVQ 32(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e282 // sdot v2.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e286 // sdot v6.4s, v20.16b, v17.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a3 // sdot v3.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a7 // sdot v7.4s, v21.16b, v17.4b[0]
+	FMOVQ 64(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4fb0e240 // sdot v0.4s, v18.16b, v16.4b[1]
+	WORD $0x4fb1e244 // sdot v4.4s, v18.16b, v17.4b[1]
+	FMOVQ 80(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4fb0e261 // sdot v1.4s, v19.16b, v16.4b[1]
+	WORD $0x4fb1e265 // sdot v5.4s, v19.16b, v17.4b[1]
+	FMOVQ 96(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0e282 // sdot v2.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e286 // sdot v6.4s, v20.16b, v17.4b[1]
+	FMOVQ 112(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0e2a3 // sdot v3.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb1e2a7 // sdot v7.4s, v21.16b, v17.4b[1]
+	FMOVQ 128(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f90ea40 // sdot v0.4s, v18.16b, v16.4b[2]
+	WORD $0x4f91ea44 // sdot v4.4s, v18.16b, v17.4b[2]
+	FMOVQ 144(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f90ea61 // sdot v1.4s, v19.16b, v16.4b[2]
+	WORD $0x4f91ea65 // sdot v5.4s, v19.16b, v17.4b[2]
+	FMOVQ 160(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90ea82 // sdot v2.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea86 // sdot v6.4s, v20.16b, v17.4b[2]
+	FMOVQ 176(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90eaa3 // sdot v3.4s, v21.16b, v16.4b[2]
+	WORD $0x4f91eaa7 // sdot v7.4s, v21.16b, v17.4b[2]
+	FMOVQ 192(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
+	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
+	FMOVQ 208(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4fb0ea61 // sdot v1.4s, v19.16b, v16.4b[3]
+	WORD $0x4fb1ea65 // sdot v5.4s, v19.16b, v17.4b[3]
+	FMOVQ 224(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea82 // sdot v2.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea86 // sdot v6.4s, v20.16b, v17.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa3 // sdot v3.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa7 // sdot v7.4s, v21.16b, v17.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 0(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
+	FMOVQ 16(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f90e261 // sdot v1.4s, v19.16b, v16.4b[0]
+	WORD $0x4f91e265 // sdot v5.4s, v19.16b, v17.4b[0]
+	FMOVQ 32(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e282 // sdot v2.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e286 // sdot v6.4s, v20.16b, v17.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a3 // sdot v3.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a7 // sdot v7.4s, v21.16b, v17.4b[0]
+	FMOVQ 64(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4fb0e240 // sdot v0.4s, v18.16b, v16.4b[1]
+	WORD $0x4fb1e244 // sdot v4.4s, v18.16b, v17.4b[1]
+	FMOVQ 80(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4fb0e261 // sdot v1.4s, v19.16b, v16.4b[1]
+	WORD $0x4fb1e265 // sdot v5.4s, v19.16b, v17.4b[1]
+	FMOVQ 96(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0e282 // sdot v2.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e286 // sdot v6.4s, v20.16b, v17.4b[1]
+	FMOVQ 112(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0e2a3 // sdot v3.4s, v21.16b, v16.4b[1]
+	WORD $0x4fb1e2a7 // sdot v7.4s, v21.16b, v17.4b[1]
+	FMOVQ 128(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f90ea40 // sdot v0.4s, v18.16b, v16.4b[2]
+	WORD $0x4f91ea44 // sdot v4.4s, v18.16b, v17.4b[2]
+	FMOVQ 144(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f90ea61 // sdot v1.4s, v19.16b, v16.4b[2]
+	WORD $0x4f91ea65 // sdot v5.4s, v19.16b, v17.4b[2]
+	FMOVQ 160(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90ea82 // sdot v2.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea86 // sdot v6.4s, v20.16b, v17.4b[2]
+	FMOVQ 176(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90eaa3 // sdot v3.4s, v21.16b, v16.4b[2]
+	WORD $0x4f91eaa7 // sdot v7.4s, v21.16b, v17.4b[2]
+	FMOVQ 192(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
+	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
+	FMOVQ 208(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4fb0ea61 // sdot v1.4s, v19.16b, v16.4b[3]
+	WORD $0x4fb1ea65 // sdot v5.4s, v19.16b, v17.4b[3]
+	FMOVQ 224(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea82 // sdot v2.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea86 // sdot v6.4s, v20.16b, v17.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa3 // sdot v3.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa7 // sdot v7.4s, v21.16b, v17.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVD 256(R0), F19
+	WORD $0x0f08a673 // sxtl v19.8h, v19.8b
+	WORD $0x0f10a671 // sxtl v17.4s, v19.4h
+	WORD $0x4f10a672 // sxtl2 v18.4s, v19.8h
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e3dde31 // fmul v17.4s, v17.4s, v29.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e3cde52 // fmul v18.4s, v18.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e31dc00 // fmul v0.4s, v0.4s, v17.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e32dc21 // fmul v1.4s, v1.4s, v18.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e31dc84 // fmul v4.4s, v4.4s, v17.4s
+	WORD $0x4fb0108c // fmla v12.4s, v4.4s, v16.s[1]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e32dca5 // fmul v5.4s, v5.4s, v18.4s
+	WORD $0x4fb010ad // fmla v13.4s, v5.4s, v16.s[1]
+	FMOVD 264(R0), F19
+	WORD $0x0f08a673 // sxtl v19.8h, v19.8b
+	WORD $0x0f10a671 // sxtl v17.4s, v19.4h
+	WORD $0x4f10a672 // sxtl2 v18.4s, v19.8h
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e3bde31 // fmul v17.4s, v17.4s, v27.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e3ade52 // fmul v18.4s, v18.4s, v26.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e31dc42 // fmul v2.4s, v2.4s, v17.4s
+	WORD $0x4f90104a // fmla v10.4s, v2.4s, v16.s[0]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e32dc63 // fmul v3.4s, v3.4s, v18.4s
+	WORD $0x4f90106b // fmla v11.4s, v3.4s, v16.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e31dcc6 // fmul v6.4s, v6.4s, v17.4s
+	WORD $0x4fb010ce // fmla v14.4s, v6.4s, v16.s[1]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e32dce7 // fmul v7.4s, v7.4s, v18.4s
+	WORD $0x4fb010ef // fmla v15.4s, v7.4s, v16.s[1]
+	ADD $272, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $8, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	RET
+
+// func mulIQ4XSx3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4XSx3NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F24
+	FMOVQ 32(R1), F25
+	FMOVQ 64(R1), F26
+	FMOVQ 0(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
+	FMOVQ 16(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98e381 // sdot v1.4s, v28.16b, v24.4b[0]
+	WORD $0x4f99e385 // sdot v5.4s, v28.16b, v25.4b[0]
+	WORD $0x4f9ae389 // sdot v9.4s, v28.16b, v26.4b[0]
+	FMOVQ 32(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98e3a2 // sdot v2.4s, v29.16b, v24.4b[0]
+	WORD $0x4f99e3a6 // sdot v6.4s, v29.16b, v25.4b[0]
+	WORD $0x4f9ae3aa // sdot v10.4s, v29.16b, v26.4b[0]
+	FMOVQ 48(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
+	FMOVQ 64(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e380 // sdot v0.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e384 // sdot v4.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae388 // sdot v8.4s, v28.16b, v26.4b[1]
+	FMOVQ 80(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8e3a1 // sdot v1.4s, v29.16b, v24.4b[1]
+	WORD $0x4fb9e3a5 // sdot v5.4s, v29.16b, v25.4b[1]
+	WORD $0x4fbae3a9 // sdot v9.4s, v29.16b, v26.4b[1]
+	FMOVQ 96(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e383 // sdot v3.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e387 // sdot v7.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae38b // sdot v11.4s, v28.16b, v26.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba0 // sdot v0.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba4 // sdot v4.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aeba8 // sdot v8.4s, v29.16b, v26.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98eb82 // sdot v2.4s, v28.16b, v24.4b[2]
+	WORD $0x4f99eb86 // sdot v6.4s, v28.16b, v25.4b[2]
+	WORD $0x4f9aeb8a // sdot v10.4s, v28.16b, v26.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba3 // sdot v3.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba7 // sdot v7.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aebab // sdot v11.4s, v29.16b, v26.4b[2]
+	FMOVQ 192(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
+	FMOVQ 208(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8eb81 // sdot v1.4s, v28.16b, v24.4b[3]
+	WORD $0x4fb9eb85 // sdot v5.4s, v28.16b, v25.4b[3]
+	WORD $0x4fbaeb89 // sdot v9.4s, v28.16b, v26.4b[3]
+	FMOVQ 224(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8eba2 // sdot v2.4s, v29.16b, v24.4b[3]
+	WORD $0x4fb9eba6 // sdot v6.4s, v29.16b, v25.4b[3]
+	WORD $0x4fbaebaa // sdot v10.4s, v29.16b, v26.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
+	FMOVQ 16(R1), F24
+	FMOVQ 48(R1), F25
+	FMOVQ 80(R1), F26
+	FMOVQ 0(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
+	FMOVQ 16(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98e381 // sdot v1.4s, v28.16b, v24.4b[0]
+	WORD $0x4f99e385 // sdot v5.4s, v28.16b, v25.4b[0]
+	WORD $0x4f9ae389 // sdot v9.4s, v28.16b, v26.4b[0]
+	FMOVQ 32(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98e3a2 // sdot v2.4s, v29.16b, v24.4b[0]
+	WORD $0x4f99e3a6 // sdot v6.4s, v29.16b, v25.4b[0]
+	WORD $0x4f9ae3aa // sdot v10.4s, v29.16b, v26.4b[0]
+	FMOVQ 48(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
+	FMOVQ 64(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e380 // sdot v0.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e384 // sdot v4.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae388 // sdot v8.4s, v28.16b, v26.4b[1]
+	FMOVQ 80(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8e3a1 // sdot v1.4s, v29.16b, v24.4b[1]
+	WORD $0x4fb9e3a5 // sdot v5.4s, v29.16b, v25.4b[1]
+	WORD $0x4fbae3a9 // sdot v9.4s, v29.16b, v26.4b[1]
+	FMOVQ 96(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e383 // sdot v3.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e387 // sdot v7.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae38b // sdot v11.4s, v28.16b, v26.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba0 // sdot v0.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba4 // sdot v4.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aeba8 // sdot v8.4s, v29.16b, v26.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98eb82 // sdot v2.4s, v28.16b, v24.4b[2]
+	WORD $0x4f99eb86 // sdot v6.4s, v28.16b, v25.4b[2]
+	WORD $0x4f9aeb8a // sdot v10.4s, v28.16b, v26.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba3 // sdot v3.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba7 // sdot v7.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aebab // sdot v11.4s, v29.16b, v26.4b[2]
+	FMOVQ 192(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
+	FMOVQ 208(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8eb81 // sdot v1.4s, v28.16b, v24.4b[3]
+	WORD $0x4fb9eb85 // sdot v5.4s, v28.16b, v25.4b[3]
+	WORD $0x4fbaeb89 // sdot v9.4s, v28.16b, v26.4b[3]
+	FMOVQ 224(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8eba2 // sdot v2.4s, v29.16b, v24.4b[3]
+	WORD $0x4fb9eba6 // sdot v6.4s, v29.16b, v25.4b[3]
+	WORD $0x4fbaebaa // sdot v10.4s, v29.16b, v26.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
+	FMOVQ 0(R2), F24
+	FMOVD 16(R2), F25
+	FMOVD 256(R0), F28
+	WORD $0x0f08a79c // sxtl v28.8h, v28.8b
+	WORD $0x0f10a79a // sxtl v26.4s, v28.4h
+	WORD $0x4f10a79b // sxtl2 v27.4s, v28.8h
+	WORD $0x4e21db5a // scvtf v26.4s, v26.4s
+	FMOVD 0(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
+	WORD $0x4e21db7b // scvtf v27.4s, v27.4s
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4f98100c // fmla v12.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e3bdc21 // fmul v1.4s, v1.4s, v27.4s
+	WORD $0x4f98102d // fmla v13.4s, v1.4s, v24.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4fb81090 // fmla v16.4s, v4.4s, v24.s[1]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3bdca5 // fmul v5.4s, v5.4s, v27.4s
+	WORD $0x4fb810b1 // fmla v17.4s, v5.4s, v24.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4f981935 // fmla v21.4s, v9.4s, v24.s[2]
+	FMOVD 264(R0), F28
+	WORD $0x0f08a79c // sxtl v28.8h, v28.8b
+	WORD $0x0f10a79a // sxtl v26.4s, v28.4h
+	WORD $0x4f10a79b // sxtl2 v27.4s, v28.8h
+	WORD $0x4e21db5a // scvtf v26.4s, v26.4s
+	FMOVD 16(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
+	WORD $0x4e21db7b // scvtf v27.4s, v27.4s
+	FMOVD 24(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
+	WORD $0x4f98104e // fmla v14.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e3bdc63 // fmul v3.4s, v3.4s, v27.4s
+	WORD $0x4f98106f // fmla v15.4s, v3.4s, v24.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4fb810d2 // fmla v18.4s, v6.4s, v24.s[1]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
+	WORD $0x4fb810f3 // fmla v19.4s, v7.4s, v24.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4f981956 // fmla v22.4s, v10.4s, v24.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
+	WORD $0x4f981977 // fmla v23.4s, v11.4s, v24.s[2]
+	ADD $272, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	ADD R5, R4
+	FMOVQ F20, 0(R4)
+	FMOVQ F21, 16(R4)
+	FMOVQ F22, 32(R4)
+	FMOVQ F23, 48(R4)
+	RET
+
+// func mulIQ4XSx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4XSx4NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 128(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 192(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
+	FMOVQ 208(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa1 // sdot v1.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa3 // sdot v3.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaa5 // sdot v5.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eaa7 // sdot v7.4s, v21.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 128(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 192(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
+	FMOVQ 208(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa1 // sdot v1.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa3 // sdot v3.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaa5 // sdot v5.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eaa7 // sdot v7.4s, v21.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVD 256(R0), F20
+	WORD $0x0f08a694 // sxtl v20.8h, v20.8b
+	WORD $0x0f10a692 // sxtl v18.4s, v20.4h
+	WORD $0x4f10a693 // sxtl2 v19.4s, v20.8h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e3dde52 // fmul v18.4s, v18.4s, v29.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e3cde73 // fmul v19.4s, v19.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $272, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	ADD R5, R4
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	MOVD R0, R8
+	FMOVD 16(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 24(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 96(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 112(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 160(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 224(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa1 // sdot v1.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa3 // sdot v3.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaa5 // sdot v5.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eaa7 // sdot v7.4s, v21.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 96(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 112(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 160(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 224(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea80 // sdot v0.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea82 // sdot v2.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea84 // sdot v4.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea86 // sdot v6.4s, v20.16b, v19.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa1 // sdot v1.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa3 // sdot v3.4s, v21.16b, v17.4b[3]
+	WORD $0x4fb2eaa5 // sdot v5.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eaa7 // sdot v7.4s, v21.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVD 264(R0), F20
+	WORD $0x0f08a694 // sxtl v20.8h, v20.8b
+	WORD $0x0f10a692 // sxtl v18.4s, v20.4h
+	WORD $0x4f10a693 // sxtl2 v19.4s, v20.8h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e3dde52 // fmul v18.4s, v18.4s, v29.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e3cde73 // fmul v19.4s, v19.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $272, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	ADD R5, R4
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	RET
+
+// func mulIQ4XSx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulIQ4XSx5NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 0(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 16(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 64(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 80(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 0(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 16(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 64(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 80(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVD 256(R0), F25
+	WORD $0x0f08a739 // sxtl v25.8h, v25.8b
+	WORD $0x0f10a737 // sxtl v23.4s, v25.4h
+	WORD $0x4f10a738 // sxtl2 v24.4s, v25.8h
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	FMOVD 0(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x4e21db18 // scvtf v24.4s, v24.4s
+	FMOVD 8(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x6e39df18 // fmul v24.4s, v24.4s, v25.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $272, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	ADD R5, R4
+	FMOVQ F18, 0(R4)
+	FMOVQ F19, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 32(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 48(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 160(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 32(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 48(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 160(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVD 264(R0), F25
+	WORD $0x0f08a739 // sxtl v25.8h, v25.8b
+	WORD $0x0f10a737 // sxtl v23.4s, v25.4h
+	WORD $0x4f10a738 // sxtl2 v24.4s, v25.8h
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	FMOVD 16(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x4e21db18 // scvtf v24.4s, v24.4s
+	FMOVD 24(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x6e39df18 // fmul v24.4s, v24.4s, v25.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $272, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	ADD R5, R4
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	RET
+
+// func mulMXFP4x1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulMXFP4x1NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	FMOVQ 0(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 16(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	FMOVQ 32(R0), F14
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	FMOVQ 48(R0), F15
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	WORD $0x4d40c830 // ld1r {v16.4s}, [x1]
+	WORD $0x0e30c180 // smull v0.8h, v12.8b, v16.8b
+	WORD $0x4e30c181 // smull2 v1.8h, v12.16b, v16.16b
+	WORD $0x0e30c1a2 // smull v2.8h, v13.8b, v16.8b
+	WORD $0x4e30c1a3 // smull2 v3.8h, v13.16b, v16.16b
+	WORD $0x0e30c1c4 // smull v4.8h, v14.8b, v16.8b
+	WORD $0x4e30c1c5 // smull2 v5.8h, v14.16b, v16.16b
+	WORD $0x0e30c1e6 // smull v6.8h, v15.8b, v16.8b
+	WORD $0x4e30c1e7 // smull2 v7.8h, v15.16b, v16.16b
+	FMOVQ 64(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 80(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	FMOVQ 96(R0), F14
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	FMOVQ 112(R0), F15
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e308180 // smlal v0.8h, v12.8b, v16.8b
+	WORD $0x4e308181 // smlal2 v1.8h, v12.16b, v16.16b
+	WORD $0x0e3081a2 // smlal v2.8h, v13.8b, v16.8b
+	WORD $0x4e3081a3 // smlal2 v3.8h, v13.16b, v16.16b
+	WORD $0x0e3081c4 // smlal v4.8h, v14.8b, v16.8b
+	WORD $0x4e3081c5 // smlal2 v5.8h, v14.16b, v16.16b
+	WORD $0x0e3081e6 // smlal v6.8h, v15.8b, v16.8b
+	WORD $0x4e3081e7 // smlal2 v7.8h, v15.16b, v16.16b
+	FMOVQ 128(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 144(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	FMOVQ 160(R0), F14
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	FMOVQ 176(R0), F15
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e308180 // smlal v0.8h, v12.8b, v16.8b
+	WORD $0x4e308181 // smlal2 v1.8h, v12.16b, v16.16b
+	WORD $0x0e3081a2 // smlal v2.8h, v13.8b, v16.8b
+	WORD $0x4e3081a3 // smlal2 v3.8h, v13.16b, v16.16b
+	WORD $0x0e3081c4 // smlal v4.8h, v14.8b, v16.8b
+	WORD $0x4e3081c5 // smlal2 v5.8h, v14.16b, v16.16b
+	WORD $0x0e3081e6 // smlal v6.8h, v15.8b, v16.8b
+	WORD $0x4e3081e7 // smlal2 v7.8h, v15.16b, v16.16b
+	FMOVQ 192(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 208(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	FMOVQ 224(R0), F14
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	FMOVQ 240(R0), F15
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e308180 // smlal v0.8h, v12.8b, v16.8b
+	WORD $0x4e308181 // smlal2 v1.8h, v12.16b, v16.16b
+	WORD $0x0e3081a2 // smlal v2.8h, v13.8b, v16.8b
+	WORD $0x4e3081a3 // smlal2 v3.8h, v13.16b, v16.16b
+	WORD $0x0e3081c4 // smlal v4.8h, v14.8b, v16.8b
+	WORD $0x4e3081c5 // smlal2 v5.8h, v14.16b, v16.16b
+	WORD $0x0e3081e6 // smlal v6.8h, v15.8b, v16.8b
+	WORD $0x4e3081e7 // smlal2 v7.8h, v15.16b, v16.16b
+	FMOVQ 0(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 16(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	FMOVQ 32(R0), F14
+	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	FMOVQ 48(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e308180 // smlal v0.8h, v12.8b, v16.8b
+	WORD $0x4e308181 // smlal2 v1.8h, v12.16b, v16.16b
+	WORD $0x0e3081a2 // smlal v2.8h, v13.8b, v16.8b
+	WORD $0x4e3081a3 // smlal2 v3.8h, v13.16b, v16.16b
+	WORD $0x0e3081c4 // smlal v4.8h, v14.8b, v16.8b
+	WORD $0x4e3081c5 // smlal2 v5.8h, v14.16b, v16.16b
+	WORD $0x0e3081e6 // smlal v6.8h, v15.8b, v16.8b
+	WORD $0x4e3081e7 // smlal2 v7.8h, v15.16b, v16.16b
+	FMOVQ 64(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 80(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	FMOVQ 96(R0), F14
+	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	FMOVQ 112(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e308180 // smlal v0.8h, v12.8b, v16.8b
+	WORD $0x4e308181 // smlal2 v1.8h, v12.16b, v16.16b
+	WORD $0x0e3081a2 // smlal v2.8h, v13.8b, v16.8b
+	WORD $0x4e3081a3 // smlal2 v3.8h, v13.16b, v16.16b
+	WORD $0x0e3081c4 // smlal v4.8h, v14.8b, v16.8b
+	WORD $0x4e3081c5 // smlal2 v5.8h, v14.16b, v16.16b
+	WORD $0x0e3081e6 // smlal v6.8h, v15.8b, v16.8b
+	WORD $0x4e3081e7 // smlal2 v7.8h, v15.16b, v16.16b
+	FMOVQ 128(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 144(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	FMOVQ 160(R0), F14
+	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	FMOVQ 176(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e308180 // smlal v0.8h, v12.8b, v16.8b
+	WORD $0x4e308181 // smlal2 v1.8h, v12.16b, v16.16b
+	WORD $0x0e3081a2 // smlal v2.8h, v13.8b, v16.8b
+	WORD $0x4e3081a3 // smlal2 v3.8h, v13.16b, v16.16b
+	WORD $0x0e3081c4 // smlal v4.8h, v14.8b, v16.8b
+	WORD $0x4e3081c5 // smlal2 v5.8h, v14.16b, v16.16b
+	WORD $0x0e3081e6 // smlal v6.8h, v15.8b, v16.8b
+	WORD $0x4e3081e7 // smlal2 v7.8h, v15.16b, v16.16b
+	FMOVQ 192(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	FMOVQ 208(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	FMOVQ 224(R0), F14
+	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	FMOVQ 240(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e308180 // smlal v0.8h, v12.8b, v16.8b
+	WORD $0x4e308181 // smlal2 v1.8h, v12.16b, v16.16b
+	WORD $0x0e3081a2 // smlal v2.8h, v13.8b, v16.8b
+	WORD $0x4e3081a3 // smlal2 v3.8h, v13.16b, v16.16b
+	WORD $0x0e3081c4 // smlal v4.8h, v14.8b, v16.8b
+	WORD $0x4e3081c5 // smlal2 v5.8h, v14.16b, v16.16b
+	WORD $0x0e3081e6 // smlal v6.8h, v15.8b, v16.8b
+	WORD $0x4e3081e7 // smlal2 v7.8h, v15.16b, v16.16b
+	WORD $0x4e61bc00 // addp v0.8h, v0.8h, v1.8h
+	WORD $0x4e602800 // saddlp v0.4s, v0.8h
+	WORD $0x4e63bc42 // addp v2.8h, v2.8h, v3.8h
+	WORD $0x4e602842 // saddlp v2.4s, v2.8h
+	WORD $0x4e65bc84 // addp v4.8h, v4.8h, v5.8h
+	WORD $0x4e602884 // saddlp v4.4s, v4.8h
+	WORD $0x4e67bcc6 // addp v6.8h, v6.8h, v7.8h
+	WORD $0x4e6028c6 // saddlp v6.4s, v6.8h
+	FMOVD 0(R2), F12
+	FMOVD 256(R0), F15
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ed // uxtl v13.4s, v15.4h
+	WORD $0x6f10a5ee // uxtl2 v14.4s, v15.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040def // dup v15.4s, w15
+	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
+	WORD $0x6eaf65ad // umax v13.4s, v13.4s, v15.4s
+	WORD $0x4f3755ce // shl v14.4s, v14.4s, #23
+	WORD $0x6eaf65ce // umax v14.4s, v14.4s, v15.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040def // dup v15.4s, w15
+	WORD $0x6e2fddad // fmul v13.4s, v13.4s, v15.4s
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e2ddc00 // fmul v0.4s, v0.4s, v13.4s
+	WORD $0x4f8c1008 // fmla v8.4s, v0.4s, v12.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4f8c1049 // fmla v9.4s, v2.4s, v12.s[0]
+	FMOVD 264(R0), F15
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ed // uxtl v13.4s, v15.4h
+	WORD $0x6f10a5ee // uxtl2 v14.4s, v15.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040def // dup v15.4s, w15
+	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
+	WORD $0x6eaf65ad // umax v13.4s, v13.4s, v15.4s
+	WORD $0x4f3755ce // shl v14.4s, v14.4s, #23
+	WORD $0x6eaf65ce // umax v14.4s, v14.4s, v15.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040def // dup v15.4s, w15
+	WORD $0x6e2fddad // fmul v13.4s, v13.4s, v15.4s
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2ddc84 // fmul v4.4s, v4.4s, v13.4s
+	WORD $0x4f8c108a // fmla v10.4s, v4.4s, v12.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e2edcc6 // fmul v6.4s, v6.4s, v14.4s
+	WORD $0x4f8c10cb // fmla v11.4s, v6.4s, v12.s[0]
+	ADD $272, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $4, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	RET
+
+// func mulMXFP4x2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulMXFP4x2NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	FMOVQ 0(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 16(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	FMOVQ 32(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	FMOVQ 48(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4d40c83c // ld1r {v28.4s}, [x1]
+	WORD $0x0e3cc300 // smull v0.8h, v24.8b, v28.8b
+	WORD $0x4e3cc301 // smull2 v1.8h, v24.16b, v28.16b
+	WORD $0x0e3cc322 // smull v2.8h, v25.8b, v28.8b
+	WORD $0x4e3cc323 // smull2 v3.8h, v25.16b, v28.16b
+	WORD $0x0e3cc344 // smull v4.8h, v26.8b, v28.8b
+	WORD $0x4e3cc345 // smull2 v5.8h, v26.16b, v28.16b
+	WORD $0x0e3cc366 // smull v6.8h, v27.8b, v28.8b
+	WORD $0x4e3cc367 // smull2 v7.8h, v27.16b, v28.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3cc308 // smull v8.8h, v24.8b, v28.8b
+	WORD $0x4e3cc309 // smull2 v9.8h, v24.16b, v28.16b
+	WORD $0x0e3cc32a // smull v10.8h, v25.8b, v28.8b
+	WORD $0x4e3cc32b // smull2 v11.8h, v25.16b, v28.16b
+	WORD $0x0e3cc34c // smull v12.8h, v26.8b, v28.8b
+	WORD $0x4e3cc34d // smull2 v13.8h, v26.16b, v28.16b
+	WORD $0x0e3cc36e // smull v14.8h, v27.8b, v28.8b
+	WORD $0x4e3cc36f // smull2 v15.8h, v27.16b, v28.16b
+	FMOVQ 64(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	FMOVQ 96(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	FMOVQ 112(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8300 // smlal v0.8h, v24.8b, v28.8b
+	WORD $0x4e3c8301 // smlal2 v1.8h, v24.16b, v28.16b
+	WORD $0x0e3c8322 // smlal v2.8h, v25.8b, v28.8b
+	WORD $0x4e3c8323 // smlal2 v3.8h, v25.16b, v28.16b
+	WORD $0x0e3c8344 // smlal v4.8h, v26.8b, v28.8b
+	WORD $0x4e3c8345 // smlal2 v5.8h, v26.16b, v28.16b
+	WORD $0x0e3c8366 // smlal v6.8h, v27.8b, v28.8b
+	WORD $0x4e3c8367 // smlal2 v7.8h, v27.16b, v28.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8308 // smlal v8.8h, v24.8b, v28.8b
+	WORD $0x4e3c8309 // smlal2 v9.8h, v24.16b, v28.16b
+	WORD $0x0e3c832a // smlal v10.8h, v25.8b, v28.8b
+	WORD $0x4e3c832b // smlal2 v11.8h, v25.16b, v28.16b
+	WORD $0x0e3c834c // smlal v12.8h, v26.8b, v28.8b
+	WORD $0x4e3c834d // smlal2 v13.8h, v26.16b, v28.16b
+	WORD $0x0e3c836e // smlal v14.8h, v27.8b, v28.8b
+	WORD $0x4e3c836f // smlal2 v15.8h, v27.16b, v28.16b
+	FMOVQ 128(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 144(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	FMOVQ 160(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	FMOVQ 176(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8300 // smlal v0.8h, v24.8b, v28.8b
+	WORD $0x4e3c8301 // smlal2 v1.8h, v24.16b, v28.16b
+	WORD $0x0e3c8322 // smlal v2.8h, v25.8b, v28.8b
+	WORD $0x4e3c8323 // smlal2 v3.8h, v25.16b, v28.16b
+	WORD $0x0e3c8344 // smlal v4.8h, v26.8b, v28.8b
+	WORD $0x4e3c8345 // smlal2 v5.8h, v26.16b, v28.16b
+	WORD $0x0e3c8366 // smlal v6.8h, v27.8b, v28.8b
+	WORD $0x4e3c8367 // smlal2 v7.8h, v27.16b, v28.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8308 // smlal v8.8h, v24.8b, v28.8b
+	WORD $0x4e3c8309 // smlal2 v9.8h, v24.16b, v28.16b
+	WORD $0x0e3c832a // smlal v10.8h, v25.8b, v28.8b
+	WORD $0x4e3c832b // smlal2 v11.8h, v25.16b, v28.16b
+	WORD $0x0e3c834c // smlal v12.8h, v26.8b, v28.8b
+	WORD $0x4e3c834d // smlal2 v13.8h, v26.16b, v28.16b
+	WORD $0x0e3c836e // smlal v14.8h, v27.8b, v28.8b
+	WORD $0x4e3c836f // smlal2 v15.8h, v27.16b, v28.16b
+	FMOVQ 192(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	FMOVQ 224(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	FMOVQ 240(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8300 // smlal v0.8h, v24.8b, v28.8b
+	WORD $0x4e3c8301 // smlal2 v1.8h, v24.16b, v28.16b
+	WORD $0x0e3c8322 // smlal v2.8h, v25.8b, v28.8b
+	WORD $0x4e3c8323 // smlal2 v3.8h, v25.16b, v28.16b
+	WORD $0x0e3c8344 // smlal v4.8h, v26.8b, v28.8b
+	WORD $0x4e3c8345 // smlal2 v5.8h, v26.16b, v28.16b
+	WORD $0x0e3c8366 // smlal v6.8h, v27.8b, v28.8b
+	WORD $0x4e3c8367 // smlal2 v7.8h, v27.16b, v28.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8308 // smlal v8.8h, v24.8b, v28.8b
+	WORD $0x4e3c8309 // smlal2 v9.8h, v24.16b, v28.16b
+	WORD $0x0e3c832a // smlal v10.8h, v25.8b, v28.8b
+	WORD $0x4e3c832b // smlal2 v11.8h, v25.16b, v28.16b
+	WORD $0x0e3c834c // smlal v12.8h, v26.8b, v28.8b
+	WORD $0x4e3c834d // smlal2 v13.8h, v26.16b, v28.16b
+	WORD $0x0e3c836e // smlal v14.8h, v27.8b, v28.8b
+	WORD $0x4e3c836f // smlal2 v15.8h, v27.16b, v28.16b
+	FMOVQ 0(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 16(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	FMOVQ 32(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	FMOVQ 48(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8300 // smlal v0.8h, v24.8b, v28.8b
+	WORD $0x4e3c8301 // smlal2 v1.8h, v24.16b, v28.16b
+	WORD $0x0e3c8322 // smlal v2.8h, v25.8b, v28.8b
+	WORD $0x4e3c8323 // smlal2 v3.8h, v25.16b, v28.16b
+	WORD $0x0e3c8344 // smlal v4.8h, v26.8b, v28.8b
+	WORD $0x4e3c8345 // smlal2 v5.8h, v26.16b, v28.16b
+	WORD $0x0e3c8366 // smlal v6.8h, v27.8b, v28.8b
+	WORD $0x4e3c8367 // smlal2 v7.8h, v27.16b, v28.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8308 // smlal v8.8h, v24.8b, v28.8b
+	WORD $0x4e3c8309 // smlal2 v9.8h, v24.16b, v28.16b
+	WORD $0x0e3c832a // smlal v10.8h, v25.8b, v28.8b
+	WORD $0x4e3c832b // smlal2 v11.8h, v25.16b, v28.16b
+	WORD $0x0e3c834c // smlal v12.8h, v26.8b, v28.8b
+	WORD $0x4e3c834d // smlal2 v13.8h, v26.16b, v28.16b
+	WORD $0x0e3c836e // smlal v14.8h, v27.8b, v28.8b
+	WORD $0x4e3c836f // smlal2 v15.8h, v27.16b, v28.16b
+	FMOVQ 64(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	FMOVQ 96(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	FMOVQ 112(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8300 // smlal v0.8h, v24.8b, v28.8b
+	WORD $0x4e3c8301 // smlal2 v1.8h, v24.16b, v28.16b
+	WORD $0x0e3c8322 // smlal v2.8h, v25.8b, v28.8b
+	WORD $0x4e3c8323 // smlal2 v3.8h, v25.16b, v28.16b
+	WORD $0x0e3c8344 // smlal v4.8h, v26.8b, v28.8b
+	WORD $0x4e3c8345 // smlal2 v5.8h, v26.16b, v28.16b
+	WORD $0x0e3c8366 // smlal v6.8h, v27.8b, v28.8b
+	WORD $0x4e3c8367 // smlal2 v7.8h, v27.16b, v28.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8308 // smlal v8.8h, v24.8b, v28.8b
+	WORD $0x4e3c8309 // smlal2 v9.8h, v24.16b, v28.16b
+	WORD $0x0e3c832a // smlal v10.8h, v25.8b, v28.8b
+	WORD $0x4e3c832b // smlal2 v11.8h, v25.16b, v28.16b
+	WORD $0x0e3c834c // smlal v12.8h, v26.8b, v28.8b
+	WORD $0x4e3c834d // smlal2 v13.8h, v26.16b, v28.16b
+	WORD $0x0e3c836e // smlal v14.8h, v27.8b, v28.8b
+	WORD $0x4e3c836f // smlal2 v15.8h, v27.16b, v28.16b
+	FMOVQ 128(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	FMOVQ 160(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	FMOVQ 176(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8300 // smlal v0.8h, v24.8b, v28.8b
+	WORD $0x4e3c8301 // smlal2 v1.8h, v24.16b, v28.16b
+	WORD $0x0e3c8322 // smlal v2.8h, v25.8b, v28.8b
+	WORD $0x4e3c8323 // smlal2 v3.8h, v25.16b, v28.16b
+	WORD $0x0e3c8344 // smlal v4.8h, v26.8b, v28.8b
+	WORD $0x4e3c8345 // smlal2 v5.8h, v26.16b, v28.16b
+	WORD $0x0e3c8366 // smlal v6.8h, v27.8b, v28.8b
+	WORD $0x4e3c8367 // smlal2 v7.8h, v27.16b, v28.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8308 // smlal v8.8h, v24.8b, v28.8b
+	WORD $0x4e3c8309 // smlal2 v9.8h, v24.16b, v28.16b
+	WORD $0x0e3c832a // smlal v10.8h, v25.8b, v28.8b
+	WORD $0x4e3c832b // smlal2 v11.8h, v25.16b, v28.16b
+	WORD $0x0e3c834c // smlal v12.8h, v26.8b, v28.8b
+	WORD $0x4e3c834d // smlal2 v13.8h, v26.16b, v28.16b
+	WORD $0x0e3c836e // smlal v14.8h, v27.8b, v28.8b
+	WORD $0x4e3c836f // smlal2 v15.8h, v27.16b, v28.16b
+	FMOVQ 192(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	FMOVQ 224(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8300 // smlal v0.8h, v24.8b, v28.8b
+	WORD $0x4e3c8301 // smlal2 v1.8h, v24.16b, v28.16b
+	WORD $0x0e3c8322 // smlal v2.8h, v25.8b, v28.8b
+	WORD $0x4e3c8323 // smlal2 v3.8h, v25.16b, v28.16b
+	WORD $0x0e3c8344 // smlal v4.8h, v26.8b, v28.8b
+	WORD $0x4e3c8345 // smlal2 v5.8h, v26.16b, v28.16b
+	WORD $0x0e3c8366 // smlal v6.8h, v27.8b, v28.8b
+	WORD $0x4e3c8367 // smlal2 v7.8h, v27.16b, v28.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x0e3c8308 // smlal v8.8h, v24.8b, v28.8b
+	WORD $0x4e3c8309 // smlal2 v9.8h, v24.16b, v28.16b
+	WORD $0x0e3c832a // smlal v10.8h, v25.8b, v28.8b
+	WORD $0x4e3c832b // smlal2 v11.8h, v25.16b, v28.16b
+	WORD $0x0e3c834c // smlal v12.8h, v26.8b, v28.8b
+	WORD $0x4e3c834d // smlal2 v13.8h, v26.16b, v28.16b
+	WORD $0x0e3c836e // smlal v14.8h, v27.8b, v28.8b
+	WORD $0x4e3c836f // smlal2 v15.8h, v27.16b, v28.16b
+	WORD $0x4e61bc00 // addp v0.8h, v0.8h, v1.8h
+	WORD $0x4e602800 // saddlp v0.4s, v0.8h
+	WORD $0x4e63bc42 // addp v2.8h, v2.8h, v3.8h
+	WORD $0x4e602842 // saddlp v2.4s, v2.8h
+	WORD $0x4e65bc84 // addp v4.8h, v4.8h, v5.8h
+	WORD $0x4e602884 // saddlp v4.4s, v4.8h
+	WORD $0x4e67bcc6 // addp v6.8h, v6.8h, v7.8h
+	WORD $0x4e6028c6 // saddlp v6.4s, v6.8h
+	WORD $0x4e69bd08 // addp v8.8h, v8.8h, v9.8h
+	WORD $0x4e602908 // saddlp v8.4s, v8.8h
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	FMOVQ 0(R2), F24
+	FMOVD 256(R0), F27
+	WORD $0x2f08a77b // uxtl v27.8h, v27.8b
+	WORD $0x2f10a779 // uxtl v25.4s, v27.4h
+	WORD $0x6f10a77a // uxtl2 v26.4s, v27.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	WORD $0x4f375739 // shl v25.4s, v25.4s, #23
+	WORD $0x6ebb6739 // umax v25.4s, v25.4s, v27.4s
+	WORD $0x4f37575a // shl v26.4s, v26.4s, #23
+	WORD $0x6ebb675a // umax v26.4s, v26.4s, v27.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	WORD $0x6e3bdf39 // fmul v25.4s, v25.4s, v27.4s
+	WORD $0x6e3bdf5a // fmul v26.4s, v26.4s, v27.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e39dc00 // fmul v0.4s, v0.4s, v25.4s
+	WORD $0x4f981010 // fmla v16.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
+	WORD $0x4f981051 // fmla v17.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e39dd08 // fmul v8.4s, v8.4s, v25.4s
+	WORD $0x4fb81114 // fmla v20.4s, v8.4s, v24.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4fb81155 // fmla v21.4s, v10.4s, v24.s[1]
+	FMOVD 264(R0), F27
+	WORD $0x2f08a77b // uxtl v27.8h, v27.8b
+	WORD $0x2f10a779 // uxtl v25.4s, v27.4h
+	WORD $0x6f10a77a // uxtl2 v26.4s, v27.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	WORD $0x4f375739 // shl v25.4s, v25.4s, #23
+	WORD $0x6ebb6739 // umax v25.4s, v25.4s, v27.4s
+	WORD $0x4f37575a // shl v26.4s, v26.4s, #23
+	WORD $0x6ebb675a // umax v26.4s, v26.4s, v27.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	WORD $0x6e3bdf39 // fmul v25.4s, v25.4s, v27.4s
+	WORD $0x6e3bdf5a // fmul v26.4s, v26.4s, v27.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x4f981092 // fmla v18.4s, v4.4s, v24.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4f9810d3 // fmla v19.4s, v6.4s, v24.s[0]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4fb81196 // fmla v22.4s, v12.4s, v24.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3addce // fmul v14.4s, v14.4s, v26.4s
+	WORD $0x4fb811d7 // fmla v23.4s, v14.4s, v24.s[1]
+	ADD $272, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $8, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	ADD R5, R4
+	FMOVQ F20, 0(R4)
+	FMOVQ F21, 16(R4)
+	FMOVQ F22, 32(R4)
+	FMOVQ F23, 48(R4)
+	RET
+
+// func mulMXFP4x3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulMXFP4x3NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	FMOVQ 0(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 16(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	WORD $0x0e34c240 // smull v0.8h, v18.8b, v20.8b
+	WORD $0x4e34c241 // smull2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e34c262 // smull v2.8h, v19.8b, v20.8b
+	WORD $0x4e34c263 // smull2 v3.8h, v19.16b, v20.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e34c244 // smull v4.8h, v18.8b, v20.8b
+	WORD $0x4e34c245 // smull2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e34c266 // smull v6.8h, v19.8b, v20.8b
+	WORD $0x4e34c267 // smull2 v7.8h, v19.16b, v20.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e34c248 // smull v8.8h, v18.8b, v20.8b
+	WORD $0x4e34c249 // smull2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34c26a // smull v10.8h, v19.8b, v20.8b
+	WORD $0x4e34c26b // smull2 v11.8h, v19.16b, v20.16b
+	FMOVQ 64(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 80(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 128(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 144(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 192(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 208(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 0(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 16(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 64(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 80(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 128(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 144(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 192(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 208(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	WORD $0x4e61bc00 // addp v0.8h, v0.8h, v1.8h
+	WORD $0x4e602800 // saddlp v0.4s, v0.8h
+	WORD $0x4e63bc42 // addp v2.8h, v2.8h, v3.8h
+	WORD $0x4e602842 // saddlp v2.4s, v2.8h
+	WORD $0x4e65bc84 // addp v4.8h, v4.8h, v5.8h
+	WORD $0x4e602884 // saddlp v4.4s, v4.8h
+	WORD $0x4e67bcc6 // addp v6.8h, v6.8h, v7.8h
+	WORD $0x4e6028c6 // saddlp v6.4s, v6.8h
+	WORD $0x4e69bd08 // addp v8.8h, v8.8h, v9.8h
+	WORD $0x4e602908 // saddlp v8.4s, v8.8h
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	FMOVQ 0(R2), F18
+	FMOVD 16(R2), F19
+	FMOVD 256(R0), F22
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d4 // uxtl v20.4s, v22.4h
+	WORD $0x6f10a6d5 // uxtl2 v21.4s, v22.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x6eb66694 // umax v20.4s, v20.4s, v22.4s
+	WORD $0x4f3756b5 // shl v21.4s, v21.4s, #23
+	WORD $0x6eb666b5 // umax v21.4s, v21.4s, v22.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	WORD $0x6e36de94 // fmul v20.4s, v20.4s, v22.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e34dc00 // fmul v0.4s, v0.4s, v20.4s
+	WORD $0x4f92100c // fmla v12.4s, v0.4s, v18.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e35dc42 // fmul v2.4s, v2.4s, v21.4s
+	WORD $0x4f92104d // fmla v13.4s, v2.4s, v18.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e34dc84 // fmul v4.4s, v4.4s, v20.4s
+	WORD $0x4fb2108e // fmla v14.4s, v4.4s, v18.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e35dcc6 // fmul v6.4s, v6.4s, v21.4s
+	WORD $0x4fb210cf // fmla v15.4s, v6.4s, v18.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e34dd08 // fmul v8.4s, v8.4s, v20.4s
+	WORD $0x4f921910 // fmla v16.4s, v8.4s, v18.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e35dd4a // fmul v10.4s, v10.4s, v21.4s
+	WORD $0x4f921951 // fmla v17.4s, v10.4s, v18.s[2]
+	ADD $272, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	FMOVQ 32(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 48(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4d40c834 // ld1r {v20.4s}, [x1]
+	WORD $0x0e34c240 // smull v0.8h, v18.8b, v20.8b
+	WORD $0x4e34c241 // smull2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e34c262 // smull v2.8h, v19.8b, v20.8b
+	WORD $0x4e34c263 // smull2 v3.8h, v19.16b, v20.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e34c244 // smull v4.8h, v18.8b, v20.8b
+	WORD $0x4e34c245 // smull2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e34c266 // smull v6.8h, v19.8b, v20.8b
+	WORD $0x4e34c267 // smull2 v7.8h, v19.16b, v20.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e34c248 // smull v8.8h, v18.8b, v20.8b
+	WORD $0x4e34c249 // smull2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34c26a // smull v10.8h, v19.8b, v20.8b
+	WORD $0x4e34c26b // smull2 v11.8h, v19.16b, v20.16b
+	FMOVQ 96(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 112(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 160(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 176(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 224(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 240(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 32(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 48(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 96(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 112(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 160(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 176(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	FMOVQ 224(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	FMOVQ 240(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348240 // smlal v0.8h, v18.8b, v20.8b
+	WORD $0x4e348241 // smlal2 v1.8h, v18.16b, v20.16b
+	WORD $0x0e348262 // smlal v2.8h, v19.8b, v20.8b
+	WORD $0x4e348263 // smlal2 v3.8h, v19.16b, v20.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348244 // smlal v4.8h, v18.8b, v20.8b
+	WORD $0x4e348245 // smlal2 v5.8h, v18.16b, v20.16b
+	WORD $0x0e348266 // smlal v6.8h, v19.8b, v20.8b
+	WORD $0x4e348267 // smlal2 v7.8h, v19.16b, v20.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f4 // ld1r {v20.4s}, [x15]
+	WORD $0x0e348248 // smlal v8.8h, v18.8b, v20.8b
+	WORD $0x4e348249 // smlal2 v9.8h, v18.16b, v20.16b
+	WORD $0x0e34826a // smlal v10.8h, v19.8b, v20.8b
+	WORD $0x4e34826b // smlal2 v11.8h, v19.16b, v20.16b
+	WORD $0x4e61bc00 // addp v0.8h, v0.8h, v1.8h
+	WORD $0x4e602800 // saddlp v0.4s, v0.8h
+	WORD $0x4e63bc42 // addp v2.8h, v2.8h, v3.8h
+	WORD $0x4e602842 // saddlp v2.4s, v2.8h
+	WORD $0x4e65bc84 // addp v4.8h, v4.8h, v5.8h
+	WORD $0x4e602884 // saddlp v4.4s, v4.8h
+	WORD $0x4e67bcc6 // addp v6.8h, v6.8h, v7.8h
+	WORD $0x4e6028c6 // saddlp v6.4s, v6.8h
+	WORD $0x4e69bd08 // addp v8.8h, v8.8h, v9.8h
+	WORD $0x4e602908 // saddlp v8.4s, v8.8h
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	FMOVQ 0(R2), F18
+	FMOVD 16(R2), F19
+	FMOVD 264(R0), F22
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d4 // uxtl v20.4s, v22.4h
+	WORD $0x6f10a6d5 // uxtl2 v21.4s, v22.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x6eb66694 // umax v20.4s, v20.4s, v22.4s
+	WORD $0x4f3756b5 // shl v21.4s, v21.4s, #23
+	WORD $0x6eb666b5 // umax v21.4s, v21.4s, v22.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	WORD $0x6e36de94 // fmul v20.4s, v20.4s, v22.4s
+	WORD $0x6e36deb5 // fmul v21.4s, v21.4s, v22.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e34dc00 // fmul v0.4s, v0.4s, v20.4s
+	WORD $0x4f92100c // fmla v12.4s, v0.4s, v18.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e35dc42 // fmul v2.4s, v2.4s, v21.4s
+	WORD $0x4f92104d // fmla v13.4s, v2.4s, v18.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e34dc84 // fmul v4.4s, v4.4s, v20.4s
+	WORD $0x4fb2108e // fmla v14.4s, v4.4s, v18.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e35dcc6 // fmul v6.4s, v6.4s, v21.4s
+	WORD $0x4fb210cf // fmla v15.4s, v6.4s, v18.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e34dd08 // fmul v8.4s, v8.4s, v20.4s
+	WORD $0x4f921910 // fmla v16.4s, v8.4s, v18.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e35dd4a // fmul v10.4s, v10.4s, v21.4s
+	WORD $0x4f921951 // fmla v17.4s, v10.4s, v18.s[2]
+	ADD $272, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	RET
+
+// func mulMXFP4x4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulMXFP4x4NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	FMOVQ 0(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 16(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	WORD $0x0e3ac300 // smull v0.8h, v24.8b, v26.8b
+	WORD $0x4e3ac301 // smull2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3ac322 // smull v2.8h, v25.8b, v26.8b
+	WORD $0x4e3ac323 // smull2 v3.8h, v25.16b, v26.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3ac304 // smull v4.8h, v24.8b, v26.8b
+	WORD $0x4e3ac305 // smull2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3ac326 // smull v6.8h, v25.8b, v26.8b
+	WORD $0x4e3ac327 // smull2 v7.8h, v25.16b, v26.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3ac308 // smull v8.8h, v24.8b, v26.8b
+	WORD $0x4e3ac309 // smull2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3ac32a // smull v10.8h, v25.8b, v26.8b
+	WORD $0x4e3ac32b // smull2 v11.8h, v25.16b, v26.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3ac30c // smull v12.8h, v24.8b, v26.8b
+	WORD $0x4e3ac30d // smull2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3ac32e // smull v14.8h, v25.8b, v26.8b
+	WORD $0x4e3ac32f // smull2 v15.8h, v25.16b, v26.16b
+	FMOVQ 64(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 128(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 144(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 192(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 0(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 16(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 64(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 80(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 128(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 192(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 208(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	WORD $0x4e61bc00 // addp v0.8h, v0.8h, v1.8h
+	WORD $0x4e602800 // saddlp v0.4s, v0.8h
+	WORD $0x4e63bc42 // addp v2.8h, v2.8h, v3.8h
+	WORD $0x4e602842 // saddlp v2.4s, v2.8h
+	WORD $0x4e65bc84 // addp v4.8h, v4.8h, v5.8h
+	WORD $0x4e602884 // saddlp v4.4s, v4.8h
+	WORD $0x4e67bcc6 // addp v6.8h, v6.8h, v7.8h
+	WORD $0x4e6028c6 // saddlp v6.4s, v6.8h
+	WORD $0x4e69bd08 // addp v8.8h, v8.8h, v9.8h
+	WORD $0x4e602908 // saddlp v8.4s, v8.8h
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	FMOVQ 0(R2), F24
+	FMOVQ 16(R2), F25
+	FMOVD 256(R0), F28
+	WORD $0x2f08a79c // uxtl v28.8h, v28.8b
+	WORD $0x2f10a79a // uxtl v26.4s, v28.4h
+	WORD $0x6f10a79b // uxtl2 v27.4s, v28.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	WORD $0x4f37575a // shl v26.4s, v26.4s, #23
+	WORD $0x6ebc675a // umax v26.4s, v26.4s, v28.4s
+	WORD $0x4f37577b // shl v27.4s, v27.4s, #23
+	WORD $0x6ebc677b // umax v27.4s, v27.4s, v28.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
+	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4f981010 // fmla v16.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3bdc42 // fmul v2.4s, v2.4s, v27.4s
+	WORD $0x4f981051 // fmla v17.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4fb81092 // fmla v18.4s, v4.4s, v24.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3bdcc6 // fmul v6.4s, v6.4s, v27.4s
+	WORD $0x4fb810d3 // fmla v19.4s, v6.4s, v24.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f981955 // fmla v21.4s, v10.4s, v24.s[2]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e3add8c // fmul v12.4s, v12.4s, v26.4s
+	WORD $0x4fb81996 // fmla v22.4s, v12.4s, v24.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3bddce // fmul v14.4s, v14.4s, v27.4s
+	WORD $0x4fb819d7 // fmla v23.4s, v14.4s, v24.s[3]
+	ADD $272, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	ADD R5, R4
+	FMOVQ F18, 0(R4)
+	FMOVQ F19, 16(R4)
+	ADD R5, R4
+	FMOVQ F20, 0(R4)
+	FMOVQ F21, 16(R4)
+	ADD R5, R4
+	FMOVQ F22, 0(R4)
+	FMOVQ F23, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	FMOVQ 32(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 48(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4d40c83a // ld1r {v26.4s}, [x1]
+	WORD $0x0e3ac300 // smull v0.8h, v24.8b, v26.8b
+	WORD $0x4e3ac301 // smull2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3ac322 // smull v2.8h, v25.8b, v26.8b
+	WORD $0x4e3ac323 // smull2 v3.8h, v25.16b, v26.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3ac304 // smull v4.8h, v24.8b, v26.8b
+	WORD $0x4e3ac305 // smull2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3ac326 // smull v6.8h, v25.8b, v26.8b
+	WORD $0x4e3ac327 // smull2 v7.8h, v25.16b, v26.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3ac308 // smull v8.8h, v24.8b, v26.8b
+	WORD $0x4e3ac309 // smull2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3ac32a // smull v10.8h, v25.8b, v26.8b
+	WORD $0x4e3ac32b // smull2 v11.8h, v25.16b, v26.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3ac30c // smull v12.8h, v24.8b, v26.8b
+	WORD $0x4e3ac30d // smull2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3ac32e // smull v14.8h, v25.8b, v26.8b
+	WORD $0x4e3ac32f // smull2 v15.8h, v25.16b, v26.16b
+	FMOVQ 96(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 160(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 176(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 224(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 32(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 48(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 96(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 160(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	FMOVQ 224(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	FMOVQ 240(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8300 // smlal v0.8h, v24.8b, v26.8b
+	WORD $0x4e3a8301 // smlal2 v1.8h, v24.16b, v26.16b
+	WORD $0x0e3a8322 // smlal v2.8h, v25.8b, v26.8b
+	WORD $0x4e3a8323 // smlal2 v3.8h, v25.16b, v26.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8304 // smlal v4.8h, v24.8b, v26.8b
+	WORD $0x4e3a8305 // smlal2 v5.8h, v24.16b, v26.16b
+	WORD $0x0e3a8326 // smlal v6.8h, v25.8b, v26.8b
+	WORD $0x4e3a8327 // smlal2 v7.8h, v25.16b, v26.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a8308 // smlal v8.8h, v24.8b, v26.8b
+	WORD $0x4e3a8309 // smlal2 v9.8h, v24.16b, v26.16b
+	WORD $0x0e3a832a // smlal v10.8h, v25.8b, v26.8b
+	WORD $0x4e3a832b // smlal2 v11.8h, v25.16b, v26.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9fa // ld1r {v26.4s}, [x15]
+	WORD $0x0e3a830c // smlal v12.8h, v24.8b, v26.8b
+	WORD $0x4e3a830d // smlal2 v13.8h, v24.16b, v26.16b
+	WORD $0x0e3a832e // smlal v14.8h, v25.8b, v26.8b
+	WORD $0x4e3a832f // smlal2 v15.8h, v25.16b, v26.16b
+	WORD $0x4e61bc00 // addp v0.8h, v0.8h, v1.8h
+	WORD $0x4e602800 // saddlp v0.4s, v0.8h
+	WORD $0x4e63bc42 // addp v2.8h, v2.8h, v3.8h
+	WORD $0x4e602842 // saddlp v2.4s, v2.8h
+	WORD $0x4e65bc84 // addp v4.8h, v4.8h, v5.8h
+	WORD $0x4e602884 // saddlp v4.4s, v4.8h
+	WORD $0x4e67bcc6 // addp v6.8h, v6.8h, v7.8h
+	WORD $0x4e6028c6 // saddlp v6.4s, v6.8h
+	WORD $0x4e69bd08 // addp v8.8h, v8.8h, v9.8h
+	WORD $0x4e602908 // saddlp v8.4s, v8.8h
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	FMOVQ 0(R2), F24
+	FMOVQ 16(R2), F25
+	FMOVD 264(R0), F28
+	WORD $0x2f08a79c // uxtl v28.8h, v28.8b
+	WORD $0x2f10a79a // uxtl v26.4s, v28.4h
+	WORD $0x6f10a79b // uxtl2 v27.4s, v28.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	WORD $0x4f37575a // shl v26.4s, v26.4s, #23
+	WORD $0x6ebc675a // umax v26.4s, v26.4s, v28.4s
+	WORD $0x4f37577b // shl v27.4s, v27.4s, #23
+	WORD $0x6ebc677b // umax v27.4s, v27.4s, v28.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
+	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4f981010 // fmla v16.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3bdc42 // fmul v2.4s, v2.4s, v27.4s
+	WORD $0x4f981051 // fmla v17.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4fb81092 // fmla v18.4s, v4.4s, v24.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3bdcc6 // fmul v6.4s, v6.4s, v27.4s
+	WORD $0x4fb810d3 // fmla v19.4s, v6.4s, v24.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f981955 // fmla v21.4s, v10.4s, v24.s[2]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e3add8c // fmul v12.4s, v12.4s, v26.4s
+	WORD $0x4fb81996 // fmla v22.4s, v12.4s, v24.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3bddce // fmul v14.4s, v14.4s, v27.4s
+	WORD $0x4fb819d7 // fmla v23.4s, v14.4s, v24.s[3]
+	ADD $272, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	ADD R5, R4
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	ADD R5, R4
+	FMOVQ F20, 32(R4)
+	FMOVQ F21, 48(R4)
+	ADD R5, R4
+	FMOVQ F22, 32(R4)
+	FMOVQ F23, 48(R4)
+	RET
+
+// func mulMXFP4x1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulMXFP4x1NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	FMOVQ 0(R1), F8
+	FMOVQ 0(R0), F9
+	WORD $0x4e3f1d29 // and v9.16b, v9.16b, v31.16b
+	WORD $0x4e0903c9 // tbl v9.16b, {v30.16b}, v9.16b
+	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
+	FMOVQ 16(R0), F10
+	WORD $0x4e3f1d4a // and v10.16b, v10.16b, v31.16b
+	WORD $0x4e0a03ca // tbl v10.16b, {v30.16b}, v10.16b
+	WORD $0x4f88e141 // sdot v1.4s, v10.16b, v8.4b[0]
+	FMOVQ 32(R0), F11
+	WORD $0x4e3f1d6b // and v11.16b, v11.16b, v31.16b
+	WORD $0x4e0b03cb // tbl v11.16b, {v30.16b}, v11.16b
+	WORD $0x4f88e162 // sdot v2.4s, v11.16b, v8.4b[0]
+	FMOVQ 48(R0), F12
+	WORD $0x4e3f1d8c // and v12.16b, v12.16b, v31.16b
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	WORD $0x4f88e183 // sdot v3.4s, v12.16b, v8.4b[0]
+	FMOVQ 64(R0), F13
+	WORD $0x4e3f1dad // and v13.16b, v13.16b, v31.16b
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4fa8e1a0 // sdot v0.4s, v13.16b, v8.4b[1]
+	FMOVQ 80(R0), F14
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	WORD $0x4fa8e1c1 // sdot v1.4s, v14.16b, v8.4b[1]
+	FMOVQ 96(R0), F15
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	WORD $0x4fa8e1e2 // sdot v2.4s, v15.16b, v8.4b[1]
+	FMOVQ 112(R0), F16
+	WORD $0x4e3f1e10 // and v16.16b, v16.16b, v31.16b
+	WORD $0x4e1003d0 // tbl v16.16b, {v30.16b}, v16.16b
+	WORD $0x4fa8e203 // sdot v3.4s, v16.16b, v8.4b[1]
+	FMOVQ 128(R0), F17
+	WORD $0x4e3f1e31 // and v17.16b, v17.16b, v31.16b
+	WORD $0x4e1103d1 // tbl v17.16b, {v30.16b}, v17.16b
+	WORD $0x4f88ea20 // sdot v0.4s, v17.16b, v8.4b[2]
+	FMOVQ 144(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f88ea41 // sdot v1.4s, v18.16b, v8.4b[2]
+	FMOVQ 160(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f88ea62 // sdot v2.4s, v19.16b, v8.4b[2]
+	FMOVQ 176(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f88ea83 // sdot v3.4s, v20.16b, v8.4b[2]
+	FMOVQ 192(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fa8eaa0 // sdot v0.4s, v21.16b, v8.4b[3]
+	FMOVQ 208(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fa8eac1 // sdot v1.4s, v22.16b, v8.4b[3]
+	FMOVQ 224(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fa8eae2 // sdot v2.4s, v23.16b, v8.4b[3]
+	FMOVQ 240(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4fa8eb03 // sdot v3.4s, v24.16b, v8.4b[3]
+	FMOVQ 16(R1), F8
+	FMOVQ 0(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x4e0903c9 // tbl v9.16b, {v30.16b}, v9.16b
+	WORD $0x4f88e120 // sdot v0.4s, v9.16b, v8.4b[0]
+	FMOVQ 16(R0), F10
+	WORD $0x6f0c054a // ushr v10.16b, v10.16b, #4
+	WORD $0x4e0a03ca // tbl v10.16b, {v30.16b}, v10.16b
+	WORD $0x4f88e141 // sdot v1.4s, v10.16b, v8.4b[0]
+	FMOVQ 32(R0), F11
+	WORD $0x6f0c056b // ushr v11.16b, v11.16b, #4
+	WORD $0x4e0b03cb // tbl v11.16b, {v30.16b}, v11.16b
+	WORD $0x4f88e162 // sdot v2.4s, v11.16b, v8.4b[0]
+	FMOVQ 48(R0), F12
+	WORD $0x6f0c058c // ushr v12.16b, v12.16b, #4
+	WORD $0x4e0c03cc // tbl v12.16b, {v30.16b}, v12.16b
+	WORD $0x4f88e183 // sdot v3.4s, v12.16b, v8.4b[0]
+	FMOVQ 64(R0), F13
+	WORD $0x6f0c05ad // ushr v13.16b, v13.16b, #4
+	WORD $0x4e0d03cd // tbl v13.16b, {v30.16b}, v13.16b
+	WORD $0x4fa8e1a0 // sdot v0.4s, v13.16b, v8.4b[1]
+	FMOVQ 80(R0), F14
+	WORD $0x6f0c05ce // ushr v14.16b, v14.16b, #4
+	WORD $0x4e0e03ce // tbl v14.16b, {v30.16b}, v14.16b
+	WORD $0x4fa8e1c1 // sdot v1.4s, v14.16b, v8.4b[1]
+	FMOVQ 96(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x4e0f03cf // tbl v15.16b, {v30.16b}, v15.16b
+	WORD $0x4fa8e1e2 // sdot v2.4s, v15.16b, v8.4b[1]
+	FMOVQ 112(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x4e1003d0 // tbl v16.16b, {v30.16b}, v16.16b
+	WORD $0x4fa8e203 // sdot v3.4s, v16.16b, v8.4b[1]
+	FMOVQ 128(R0), F17
+	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
+	WORD $0x4e1103d1 // tbl v17.16b, {v30.16b}, v17.16b
+	WORD $0x4f88ea20 // sdot v0.4s, v17.16b, v8.4b[2]
+	FMOVQ 144(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f88ea41 // sdot v1.4s, v18.16b, v8.4b[2]
+	FMOVQ 160(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f88ea62 // sdot v2.4s, v19.16b, v8.4b[2]
+	FMOVQ 176(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f88ea83 // sdot v3.4s, v20.16b, v8.4b[2]
+	FMOVQ 192(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fa8eaa0 // sdot v0.4s, v21.16b, v8.4b[3]
+	FMOVQ 208(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fa8eac1 // sdot v1.4s, v22.16b, v8.4b[3]
+	FMOVQ 224(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fa8eae2 // sdot v2.4s, v23.16b, v8.4b[3]
+	FMOVQ 240(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4fa8eb03 // sdot v3.4s, v24.16b, v8.4b[3]
+	FMOVD 0(R2), F8
+	FMOVD 256(R0), F11
+	WORD $0x2f08a56b // uxtl v11.8h, v11.8b
+	WORD $0x2f10a569 // uxtl v9.4s, v11.4h
+	WORD $0x6f10a56a // uxtl2 v10.4s, v11.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040deb // dup v11.4s, w15
+	WORD $0x4f375529 // shl v9.4s, v9.4s, #23
+	WORD $0x6eab6529 // umax v9.4s, v9.4s, v11.4s
+	WORD $0x4f37554a // shl v10.4s, v10.4s, #23
+	WORD $0x6eab654a // umax v10.4s, v10.4s, v11.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040deb // dup v11.4s, w15
+	WORD $0x6e2bdd29 // fmul v9.4s, v9.4s, v11.4s
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e29dc00 // fmul v0.4s, v0.4s, v9.4s
+	WORD $0x4f881004 // fmla v4.4s, v0.4s, v8.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e2adc21 // fmul v1.4s, v1.4s, v10.4s
+	WORD $0x4f881025 // fmla v5.4s, v1.4s, v8.s[0]
+	FMOVD 264(R0), F11
+	WORD $0x2f08a56b // uxtl v11.8h, v11.8b
+	WORD $0x2f10a569 // uxtl v9.4s, v11.4h
+	WORD $0x6f10a56a // uxtl2 v10.4s, v11.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040deb // dup v11.4s, w15
+	WORD $0x4f375529 // shl v9.4s, v9.4s, #23
+	WORD $0x6eab6529 // umax v9.4s, v9.4s, v11.4s
+	WORD $0x4f37554a // shl v10.4s, v10.4s, #23
+	WORD $0x6eab654a // umax v10.4s, v10.4s, v11.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040deb // dup v11.4s, w15
+	WORD $0x6e2bdd29 // fmul v9.4s, v9.4s, v11.4s
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e29dc42 // fmul v2.4s, v2.4s, v9.4s
+	WORD $0x4f881046 // fmla v6.4s, v2.4s, v8.s[0]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e2adc63 // fmul v3.4s, v3.4s, v10.4s
+	WORD $0x4f881067 // fmla v7.4s, v3.4s, v8.s[0]
+	ADD $272, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $4, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulMXFP4x2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulMXFP4x2NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 0(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
+	FMOVQ 16(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f90e261 // sdot v1.4s, v19.16b, v16.4b[0]
+	WORD $0x4f91e265 // sdot v5.4s, v19.16b, v17.4b[0]
+	FMOVQ 32(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e282 // sdot v2.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e286 // sdot v6.4s, v20.16b, v17.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a3 // sdot v3.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a7 // sdot v7.4s, v21.16b, v17.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c4 // sdot v4.4s, v22.16b, v17.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e5 // sdot v5.4s, v23.16b, v17.4b[1]
+	FMOVQ 96(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb1e306 // sdot v6.4s, v24.16b, v17.4b[1]
+	FMOVQ 112(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb1e327 // sdot v7.4s, v25.16b, v17.4b[1]
+	FMOVQ 128(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f90eb40 // sdot v0.4s, v26.16b, v16.4b[2]
+	WORD $0x4f91eb44 // sdot v4.4s, v26.16b, v17.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f90eb61 // sdot v1.4s, v27.16b, v16.4b[2]
+	WORD $0x4f91eb65 // sdot v5.4s, v27.16b, v17.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f90eb82 // sdot v2.4s, v28.16b, v16.4b[2]
+	WORD $0x4f91eb86 // sdot v6.4s, v28.16b, v17.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f90eba3 // sdot v3.4s, v29.16b, v16.4b[2]
+	WORD $0x4f91eba7 // sdot v7.4s, v29.16b, v17.4b[2]
+	FMOVQ 192(R0), F18
+	WORD $0x4e3f1e52 // and v18.16b, v18.16b, v31.16b
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
+	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
+	FMOVQ 208(R0), F19
+	WORD $0x4e3f1e73 // and v19.16b, v19.16b, v31.16b
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4fb0ea61 // sdot v1.4s, v19.16b, v16.4b[3]
+	WORD $0x4fb1ea65 // sdot v5.4s, v19.16b, v17.4b[3]
+	FMOVQ 224(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea82 // sdot v2.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea86 // sdot v6.4s, v20.16b, v17.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa3 // sdot v3.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa7 // sdot v7.4s, v21.16b, v17.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 0(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4f90e240 // sdot v0.4s, v18.16b, v16.4b[0]
+	WORD $0x4f91e244 // sdot v4.4s, v18.16b, v17.4b[0]
+	FMOVQ 16(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4f90e261 // sdot v1.4s, v19.16b, v16.4b[0]
+	WORD $0x4f91e265 // sdot v5.4s, v19.16b, v17.4b[0]
+	FMOVQ 32(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e282 // sdot v2.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e286 // sdot v6.4s, v20.16b, v17.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a3 // sdot v3.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a7 // sdot v7.4s, v21.16b, v17.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c4 // sdot v4.4s, v22.16b, v17.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e5 // sdot v5.4s, v23.16b, v17.4b[1]
+	FMOVQ 96(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4fb0e302 // sdot v2.4s, v24.16b, v16.4b[1]
+	WORD $0x4fb1e306 // sdot v6.4s, v24.16b, v17.4b[1]
+	FMOVQ 112(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4fb0e323 // sdot v3.4s, v25.16b, v16.4b[1]
+	WORD $0x4fb1e327 // sdot v7.4s, v25.16b, v17.4b[1]
+	FMOVQ 128(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f90eb40 // sdot v0.4s, v26.16b, v16.4b[2]
+	WORD $0x4f91eb44 // sdot v4.4s, v26.16b, v17.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f90eb61 // sdot v1.4s, v27.16b, v16.4b[2]
+	WORD $0x4f91eb65 // sdot v5.4s, v27.16b, v17.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f90eb82 // sdot v2.4s, v28.16b, v16.4b[2]
+	WORD $0x4f91eb86 // sdot v6.4s, v28.16b, v17.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f90eba3 // sdot v3.4s, v29.16b, v16.4b[2]
+	WORD $0x4f91eba7 // sdot v7.4s, v29.16b, v17.4b[2]
+	FMOVQ 192(R0), F18
+	WORD $0x6f0c0652 // ushr v18.16b, v18.16b, #4
+	WORD $0x4e1203d2 // tbl v18.16b, {v30.16b}, v18.16b
+	WORD $0x4fb0ea40 // sdot v0.4s, v18.16b, v16.4b[3]
+	WORD $0x4fb1ea44 // sdot v4.4s, v18.16b, v17.4b[3]
+	FMOVQ 208(R0), F19
+	WORD $0x6f0c0673 // ushr v19.16b, v19.16b, #4
+	WORD $0x4e1303d3 // tbl v19.16b, {v30.16b}, v19.16b
+	WORD $0x4fb0ea61 // sdot v1.4s, v19.16b, v16.4b[3]
+	WORD $0x4fb1ea65 // sdot v5.4s, v19.16b, v17.4b[3]
+	FMOVQ 224(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4fb0ea82 // sdot v2.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea86 // sdot v6.4s, v20.16b, v17.4b[3]
+	FMOVQ 240(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4fb0eaa3 // sdot v3.4s, v21.16b, v16.4b[3]
+	WORD $0x4fb1eaa7 // sdot v7.4s, v21.16b, v17.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVD 256(R0), F19
+	WORD $0x2f08a673 // uxtl v19.8h, v19.8b
+	WORD $0x2f10a671 // uxtl v17.4s, v19.4h
+	WORD $0x6f10a672 // uxtl2 v18.4s, v19.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x6eb36631 // umax v17.4s, v17.4s, v19.4s
+	WORD $0x4f375652 // shl v18.4s, v18.4s, #23
+	WORD $0x6eb36652 // umax v18.4s, v18.4s, v19.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e31dc00 // fmul v0.4s, v0.4s, v17.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e32dc21 // fmul v1.4s, v1.4s, v18.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e31dc84 // fmul v4.4s, v4.4s, v17.4s
+	WORD $0x4fb0108c // fmla v12.4s, v4.4s, v16.s[1]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e32dca5 // fmul v5.4s, v5.4s, v18.4s
+	WORD $0x4fb010ad // fmla v13.4s, v5.4s, v16.s[1]
+	FMOVD 264(R0), F19
+	WORD $0x2f08a673 // uxtl v19.8h, v19.8b
+	WORD $0x2f10a671 // uxtl v17.4s, v19.4h
+	WORD $0x6f10a672 // uxtl2 v18.4s, v19.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x6eb36631 // umax v17.4s, v17.4s, v19.4s
+	WORD $0x4f375652 // shl v18.4s, v18.4s, #23
+	WORD $0x6eb36652 // umax v18.4s, v18.4s, v19.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e31dc42 // fmul v2.4s, v2.4s, v17.4s
+	WORD $0x4f90104a // fmla v10.4s, v2.4s, v16.s[0]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e32dc63 // fmul v3.4s, v3.4s, v18.4s
+	WORD $0x4f90106b // fmla v11.4s, v3.4s, v16.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e31dcc6 // fmul v6.4s, v6.4s, v17.4s
+	WORD $0x4fb010ce // fmla v14.4s, v6.4s, v16.s[1]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e32dce7 // fmul v7.4s, v7.4s, v18.4s
+	WORD $0x4fb010ef // fmla v15.4s, v7.4s, v16.s[1]
+	ADD $272, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $8, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	RET
+
+// func mulMXFP4x3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulMXFP4x3NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F24
+	FMOVQ 32(R1), F25
+	FMOVQ 64(R1), F26
+	FMOVQ 0(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
+	FMOVQ 16(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98e381 // sdot v1.4s, v28.16b, v24.4b[0]
+	WORD $0x4f99e385 // sdot v5.4s, v28.16b, v25.4b[0]
+	WORD $0x4f9ae389 // sdot v9.4s, v28.16b, v26.4b[0]
+	FMOVQ 32(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98e3a2 // sdot v2.4s, v29.16b, v24.4b[0]
+	WORD $0x4f99e3a6 // sdot v6.4s, v29.16b, v25.4b[0]
+	WORD $0x4f9ae3aa // sdot v10.4s, v29.16b, v26.4b[0]
+	FMOVQ 48(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
+	FMOVQ 64(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e380 // sdot v0.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e384 // sdot v4.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae388 // sdot v8.4s, v28.16b, v26.4b[1]
+	FMOVQ 80(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8e3a1 // sdot v1.4s, v29.16b, v24.4b[1]
+	WORD $0x4fb9e3a5 // sdot v5.4s, v29.16b, v25.4b[1]
+	WORD $0x4fbae3a9 // sdot v9.4s, v29.16b, v26.4b[1]
+	FMOVQ 96(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e383 // sdot v3.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e387 // sdot v7.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae38b // sdot v11.4s, v28.16b, v26.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba0 // sdot v0.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba4 // sdot v4.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aeba8 // sdot v8.4s, v29.16b, v26.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98eb82 // sdot v2.4s, v28.16b, v24.4b[2]
+	WORD $0x4f99eb86 // sdot v6.4s, v28.16b, v25.4b[2]
+	WORD $0x4f9aeb8a // sdot v10.4s, v28.16b, v26.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba3 // sdot v3.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba7 // sdot v7.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aebab // sdot v11.4s, v29.16b, v26.4b[2]
+	FMOVQ 192(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
+	FMOVQ 208(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8eb81 // sdot v1.4s, v28.16b, v24.4b[3]
+	WORD $0x4fb9eb85 // sdot v5.4s, v28.16b, v25.4b[3]
+	WORD $0x4fbaeb89 // sdot v9.4s, v28.16b, v26.4b[3]
+	FMOVQ 224(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8eba2 // sdot v2.4s, v29.16b, v24.4b[3]
+	WORD $0x4fb9eba6 // sdot v6.4s, v29.16b, v25.4b[3]
+	WORD $0x4fbaebaa // sdot v10.4s, v29.16b, v26.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
+	FMOVQ 16(R1), F24
+	FMOVQ 48(R1), F25
+	FMOVQ 80(R1), F26
+	FMOVQ 0(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e360 // sdot v0.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e364 // sdot v4.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae368 // sdot v8.4s, v27.16b, v26.4b[0]
+	FMOVQ 16(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98e381 // sdot v1.4s, v28.16b, v24.4b[0]
+	WORD $0x4f99e385 // sdot v5.4s, v28.16b, v25.4b[0]
+	WORD $0x4f9ae389 // sdot v9.4s, v28.16b, v26.4b[0]
+	FMOVQ 32(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98e3a2 // sdot v2.4s, v29.16b, v24.4b[0]
+	WORD $0x4f99e3a6 // sdot v6.4s, v29.16b, v25.4b[0]
+	WORD $0x4f9ae3aa // sdot v10.4s, v29.16b, v26.4b[0]
+	FMOVQ 48(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98e363 // sdot v3.4s, v27.16b, v24.4b[0]
+	WORD $0x4f99e367 // sdot v7.4s, v27.16b, v25.4b[0]
+	WORD $0x4f9ae36b // sdot v11.4s, v27.16b, v26.4b[0]
+	FMOVQ 64(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e380 // sdot v0.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e384 // sdot v4.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae388 // sdot v8.4s, v28.16b, v26.4b[1]
+	FMOVQ 80(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8e3a1 // sdot v1.4s, v29.16b, v24.4b[1]
+	WORD $0x4fb9e3a5 // sdot v5.4s, v29.16b, v25.4b[1]
+	WORD $0x4fbae3a9 // sdot v9.4s, v29.16b, v26.4b[1]
+	FMOVQ 96(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8e362 // sdot v2.4s, v27.16b, v24.4b[1]
+	WORD $0x4fb9e366 // sdot v6.4s, v27.16b, v25.4b[1]
+	WORD $0x4fbae36a // sdot v10.4s, v27.16b, v26.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8e383 // sdot v3.4s, v28.16b, v24.4b[1]
+	WORD $0x4fb9e387 // sdot v7.4s, v28.16b, v25.4b[1]
+	WORD $0x4fbae38b // sdot v11.4s, v28.16b, v26.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba0 // sdot v0.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba4 // sdot v4.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aeba8 // sdot v8.4s, v29.16b, v26.4b[2]
+	FMOVQ 144(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4f98eb61 // sdot v1.4s, v27.16b, v24.4b[2]
+	WORD $0x4f99eb65 // sdot v5.4s, v27.16b, v25.4b[2]
+	WORD $0x4f9aeb69 // sdot v9.4s, v27.16b, v26.4b[2]
+	FMOVQ 160(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4f98eb82 // sdot v2.4s, v28.16b, v24.4b[2]
+	WORD $0x4f99eb86 // sdot v6.4s, v28.16b, v25.4b[2]
+	WORD $0x4f9aeb8a // sdot v10.4s, v28.16b, v26.4b[2]
+	FMOVQ 176(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f98eba3 // sdot v3.4s, v29.16b, v24.4b[2]
+	WORD $0x4f99eba7 // sdot v7.4s, v29.16b, v25.4b[2]
+	WORD $0x4f9aebab // sdot v11.4s, v29.16b, v26.4b[2]
+	FMOVQ 192(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb60 // sdot v0.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb64 // sdot v4.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb68 // sdot v8.4s, v27.16b, v26.4b[3]
+	FMOVQ 208(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb8eb81 // sdot v1.4s, v28.16b, v24.4b[3]
+	WORD $0x4fb9eb85 // sdot v5.4s, v28.16b, v25.4b[3]
+	WORD $0x4fbaeb89 // sdot v9.4s, v28.16b, v26.4b[3]
+	FMOVQ 224(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4fb8eba2 // sdot v2.4s, v29.16b, v24.4b[3]
+	WORD $0x4fb9eba6 // sdot v6.4s, v29.16b, v25.4b[3]
+	WORD $0x4fbaebaa // sdot v10.4s, v29.16b, v26.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb8eb63 // sdot v3.4s, v27.16b, v24.4b[3]
+	WORD $0x4fb9eb67 // sdot v7.4s, v27.16b, v25.4b[3]
+	WORD $0x4fbaeb6b // sdot v11.4s, v27.16b, v26.4b[3]
+	FMOVQ 0(R2), F24
+	FMOVD 16(R2), F25
+	FMOVD 256(R0), F28
+	WORD $0x2f08a79c // uxtl v28.8h, v28.8b
+	WORD $0x2f10a79a // uxtl v26.4s, v28.4h
+	WORD $0x6f10a79b // uxtl2 v27.4s, v28.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	WORD $0x4f37575a // shl v26.4s, v26.4s, #23
+	WORD $0x6ebc675a // umax v26.4s, v26.4s, v28.4s
+	WORD $0x4f37577b // shl v27.4s, v27.4s, #23
+	WORD $0x6ebc677b // umax v27.4s, v27.4s, v28.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
+	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4f98100c // fmla v12.4s, v0.4s, v24.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e3bdc21 // fmul v1.4s, v1.4s, v27.4s
+	WORD $0x4f98102d // fmla v13.4s, v1.4s, v24.s[0]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4fb81090 // fmla v16.4s, v4.4s, v24.s[1]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3bdca5 // fmul v5.4s, v5.4s, v27.4s
+	WORD $0x4fb810b1 // fmla v17.4s, v5.4s, v24.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f981914 // fmla v20.4s, v8.4s, v24.s[2]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4f981935 // fmla v21.4s, v9.4s, v24.s[2]
+	FMOVD 264(R0), F28
+	WORD $0x2f08a79c // uxtl v28.8h, v28.8b
+	WORD $0x2f10a79a // uxtl v26.4s, v28.4h
+	WORD $0x6f10a79b // uxtl2 v27.4s, v28.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	WORD $0x4f37575a // shl v26.4s, v26.4s, #23
+	WORD $0x6ebc675a // umax v26.4s, v26.4s, v28.4s
+	WORD $0x4f37577b // shl v27.4s, v27.4s, #23
+	WORD $0x6ebc677b // umax v27.4s, v27.4s, v28.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	WORD $0x6e3cdf5a // fmul v26.4s, v26.4s, v28.4s
+	WORD $0x6e3cdf7b // fmul v27.4s, v27.4s, v28.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
+	WORD $0x4f98104e // fmla v14.4s, v2.4s, v24.s[0]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e3bdc63 // fmul v3.4s, v3.4s, v27.4s
+	WORD $0x4f98106f // fmla v15.4s, v3.4s, v24.s[0]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4fb810d2 // fmla v18.4s, v6.4s, v24.s[1]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
+	WORD $0x4fb810f3 // fmla v19.4s, v7.4s, v24.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4f981956 // fmla v22.4s, v10.4s, v24.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
+	WORD $0x4f981977 // fmla v23.4s, v11.4s, v24.s[2]
+	ADD $272, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $12, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	ADD R5, R4
+	FMOVQ F20, 0(R4)
+	FMOVQ F21, 16(R4)
+	FMOVQ F22, 32(R4)
+	FMOVQ F23, 48(R4)
+	RET
+
+// func mulMXFP4x4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulMXFP4x4NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 128(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 128(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVD 256(R0), F20
+	WORD $0x2f08a694 // uxtl v20.8h, v20.8b
+	WORD $0x2f10a692 // uxtl v18.4s, v20.4h
+	WORD $0x6f10a693 // uxtl2 v19.4s, v20.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	WORD $0x4f375652 // shl v18.4s, v18.4s, #23
+	WORD $0x6eb46652 // umax v18.4s, v18.4s, v20.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x6eb46673 // umax v19.4s, v19.4s, v20.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	WORD $0x6e34de52 // fmul v18.4s, v18.4s, v20.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $272, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	ADD R5, R4
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 96(R0), F22
+	WORD $0x4e3f1ed6 // and v22.16b, v22.16b, v31.16b
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 112(R0), F23
+	WORD $0x4e3f1ef7 // and v23.16b, v23.16b, v31.16b
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 160(R0), F24
+	WORD $0x4e3f1f18 // and v24.16b, v24.16b, v31.16b
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x6f0c0694 // ushr v20.16b, v20.16b, #4
+	WORD $0x4e1403d4 // tbl v20.16b, {v30.16b}, v20.16b
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x4e1503d5 // tbl v21.16b, {v30.16b}, v21.16b
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 96(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x4e1603d6 // tbl v22.16b, {v30.16b}, v22.16b
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 112(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x4e1703d7 // tbl v23.16b, {v30.16b}, v23.16b
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 160(R0), F24
+	WORD $0x6f0c0718 // ushr v24.16b, v24.16b, #4
+	WORD $0x4e1803d8 // tbl v24.16b, {v30.16b}, v24.16b
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVD 264(R0), F20
+	WORD $0x2f08a694 // uxtl v20.8h, v20.8b
+	WORD $0x2f10a692 // uxtl v18.4s, v20.4h
+	WORD $0x6f10a693 // uxtl2 v19.4s, v20.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	WORD $0x4f375652 // shl v18.4s, v18.4s, #23
+	WORD $0x6eb46652 // umax v18.4s, v18.4s, v20.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x6eb46673 // umax v19.4s, v19.4s, v20.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	WORD $0x6e34de52 // fmul v18.4s, v18.4s, v20.4s
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $272, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	ADD R5, R4
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	RET
+
+// func mulMXFP4x5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulMXFP4x5NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 0(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 16(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 64(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 80(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 0(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 16(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 64(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 80(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVD 256(R0), F25
+	WORD $0x2f08a739 // uxtl v25.8h, v25.8b
+	WORD $0x2f10a737 // uxtl v23.4s, v25.4h
+	WORD $0x6f10a738 // uxtl2 v24.4s, v25.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	WORD $0x4f3756f7 // shl v23.4s, v23.4s, #23
+	WORD $0x6eb966f7 // umax v23.4s, v23.4s, v25.4s
+	WORD $0x4f375718 // shl v24.4s, v24.4s, #23
+	WORD $0x6eb96718 // umax v24.4s, v24.4s, v25.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x6e39df18 // fmul v24.4s, v24.4s, v25.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $272, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	ADD R5, R4
+	FMOVQ F18, 0(R4)
+	FMOVQ F19, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 32(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 48(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x4e3f1f9c // and v28.16b, v28.16b, v31.16b
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 160(R0), F29
+	WORD $0x4e3f1fbd // and v29.16b, v29.16b, v31.16b
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4e3f1f5a // and v26.16b, v26.16b, v31.16b
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4e3f1f7b // and v27.16b, v27.16b, v31.16b
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 32(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 48(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x6f0c079c // ushr v28.16b, v28.16b, #4
+	WORD $0x4e1c03dc // tbl v28.16b, {v30.16b}, v28.16b
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 160(R0), F29
+	WORD $0x6f0c07bd // ushr v29.16b, v29.16b, #4
+	WORD $0x4e1d03dd // tbl v29.16b, {v30.16b}, v29.16b
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x6f0c0739 // ushr v25.16b, v25.16b, #4
+	WORD $0x4e1903d9 // tbl v25.16b, {v30.16b}, v25.16b
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x4e1a03da // tbl v26.16b, {v30.16b}, v26.16b
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x4e1b03db // tbl v27.16b, {v30.16b}, v27.16b
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVD 264(R0), F25
+	WORD $0x2f08a739 // uxtl v25.8h, v25.8b
+	WORD $0x2f10a737 // uxtl v23.4s, v25.4h
+	WORD $0x6f10a738 // uxtl2 v24.4s, v25.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	WORD $0x4f3756f7 // shl v23.4s, v23.4s, #23
+	WORD $0x6eb966f7 // umax v23.4s, v23.4s, v25.4s
+	WORD $0x4f375718 // shl v24.4s, v24.4s, #23
+	WORD $0x6eb96718 // umax v24.4s, v24.4s, v25.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x6e39df18 // fmul v24.4s, v24.4s, v25.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $272, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
 	SUBS $1, R6
 	BNE block2
 	FMOVQ F10, 32(R4)

@@ -374,6 +374,141 @@ func mulQ6Kx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ6Kx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulIQ4NLx1NEON multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx2NEON multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx3NEON multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx4NEON multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx1NEONDot multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx2NEONDot multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx3NEONDot multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx4NEONDot multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx5NEONDot multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx1NEON multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx2NEON multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx3NEON multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx4NEON multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx1NEONDot multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx2NEONDot multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx3NEONDot multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx4NEONDot multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx5NEONDot multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x1NEON multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulMXFP4x1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x2NEON multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulMXFP4x2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x3NEON multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulMXFP4x3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x4NEON multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulMXFP4x4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x1NEONDot multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulMXFP4x1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x2NEONDot multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulMXFP4x2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x3NEONDot multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulMXFP4x3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x4NEONDot multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulMXFP4x4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x5NEONDot multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulMXFP4x5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulF32x1NEON multiplies a panel with 1 rows of activations.
 //
 //go:noescape
@@ -451,26 +586,32 @@ func mulBF16x5NEON(w *byte, x *float32, step int, y *float32, stride int, cols i
 
 // neonQuant holds the kernels of each type for 1 to 4 rows. It is never changed.
 var neonQuant = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-	Q8_0: {mulQ80x1NEON, mulQ80x2NEON, mulQ80x3NEON, mulQ80x4NEON},
-	Q4_0: {mulQ40x1NEON, mulQ40x2NEON, mulQ40x3NEON, mulQ40x4NEON},
-	Q4_1: {mulQ41x1NEON, mulQ41x2NEON, mulQ41x3NEON, mulQ41x4NEON},
-	Q5_0: {mulQ50x1NEON, mulQ50x2NEON, mulQ50x3NEON, mulQ50x4NEON},
-	Q5_1: {mulQ51x1NEON, mulQ51x2NEON, mulQ51x3NEON, mulQ51x4NEON},
-	Q4_K: {mulQ4Kx1NEON, mulQ4Kx2NEON, mulQ4Kx3NEON, mulQ4Kx4NEON},
-	Q5_K: {mulQ5Kx1NEON, mulQ5Kx2NEON, mulQ5Kx3NEON, mulQ5Kx4NEON},
-	Q6_K: {mulQ6Kx1NEON, mulQ6Kx2NEON, mulQ6Kx3NEON, mulQ6Kx4NEON},
+	Q8_0:   {mulQ80x1NEON, mulQ80x2NEON, mulQ80x3NEON, mulQ80x4NEON},
+	Q4_0:   {mulQ40x1NEON, mulQ40x2NEON, mulQ40x3NEON, mulQ40x4NEON},
+	Q4_1:   {mulQ41x1NEON, mulQ41x2NEON, mulQ41x3NEON, mulQ41x4NEON},
+	Q5_0:   {mulQ50x1NEON, mulQ50x2NEON, mulQ50x3NEON, mulQ50x4NEON},
+	Q5_1:   {mulQ51x1NEON, mulQ51x2NEON, mulQ51x3NEON, mulQ51x4NEON},
+	Q4_K:   {mulQ4Kx1NEON, mulQ4Kx2NEON, mulQ4Kx3NEON, mulQ4Kx4NEON},
+	Q5_K:   {mulQ5Kx1NEON, mulQ5Kx2NEON, mulQ5Kx3NEON, mulQ5Kx4NEON},
+	Q6_K:   {mulQ6Kx1NEON, mulQ6Kx2NEON, mulQ6Kx3NEON, mulQ6Kx4NEON},
+	IQ4_NL: {mulIQ4NLx1NEON, mulIQ4NLx2NEON, mulIQ4NLx3NEON, mulIQ4NLx4NEON},
+	IQ4_XS: {mulIQ4XSx1NEON, mulIQ4XSx2NEON, mulIQ4XSx3NEON, mulIQ4XSx4NEON},
+	MXFP4:  {mulMXFP4x1NEON, mulMXFP4x2NEON, mulMXFP4x3NEON, mulMXFP4x4NEON},
 }
 
 // neonDotQuant holds the kernels of each type for 1 to 5 rows. It is never changed.
 var neonDotQuant = [len(forms)][5]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-	Q8_0: {mulQ80x1NEONDot, mulQ80x2NEONDot, mulQ80x3NEONDot, mulQ80x4NEONDot, mulQ80x5NEONDot},
-	Q4_0: {mulQ40x1NEONDot, mulQ40x2NEONDot, mulQ40x3NEONDot, mulQ40x4NEONDot, mulQ40x5NEONDot},
-	Q4_1: {mulQ41x1NEONDot, mulQ41x2NEONDot, mulQ41x3NEONDot, mulQ41x4NEONDot, mulQ41x5NEONDot},
-	Q5_0: {mulQ50x1NEONDot, mulQ50x2NEONDot, mulQ50x3NEONDot, mulQ50x4NEONDot, mulQ50x5NEONDot},
-	Q5_1: {mulQ51x1NEONDot, mulQ51x2NEONDot, mulQ51x3NEONDot, mulQ51x4NEONDot, mulQ51x5NEONDot},
-	Q4_K: {mulQ4Kx1NEONDot, mulQ4Kx2NEONDot, mulQ4Kx3NEONDot, mulQ4Kx4NEONDot, mulQ4Kx5NEONDot},
-	Q5_K: {mulQ5Kx1NEONDot, mulQ5Kx2NEONDot, mulQ5Kx3NEONDot, mulQ5Kx4NEONDot, mulQ5Kx5NEONDot},
-	Q6_K: {mulQ6Kx1NEONDot, mulQ6Kx2NEONDot, mulQ6Kx3NEONDot, mulQ6Kx4NEONDot, mulQ6Kx5NEONDot},
+	Q8_0:   {mulQ80x1NEONDot, mulQ80x2NEONDot, mulQ80x3NEONDot, mulQ80x4NEONDot, mulQ80x5NEONDot},
+	Q4_0:   {mulQ40x1NEONDot, mulQ40x2NEONDot, mulQ40x3NEONDot, mulQ40x4NEONDot, mulQ40x5NEONDot},
+	Q4_1:   {mulQ41x1NEONDot, mulQ41x2NEONDot, mulQ41x3NEONDot, mulQ41x4NEONDot, mulQ41x5NEONDot},
+	Q5_0:   {mulQ50x1NEONDot, mulQ50x2NEONDot, mulQ50x3NEONDot, mulQ50x4NEONDot, mulQ50x5NEONDot},
+	Q5_1:   {mulQ51x1NEONDot, mulQ51x2NEONDot, mulQ51x3NEONDot, mulQ51x4NEONDot, mulQ51x5NEONDot},
+	Q4_K:   {mulQ4Kx1NEONDot, mulQ4Kx2NEONDot, mulQ4Kx3NEONDot, mulQ4Kx4NEONDot, mulQ4Kx5NEONDot},
+	Q5_K:   {mulQ5Kx1NEONDot, mulQ5Kx2NEONDot, mulQ5Kx3NEONDot, mulQ5Kx4NEONDot, mulQ5Kx5NEONDot},
+	Q6_K:   {mulQ6Kx1NEONDot, mulQ6Kx2NEONDot, mulQ6Kx3NEONDot, mulQ6Kx4NEONDot, mulQ6Kx5NEONDot},
+	IQ4_NL: {mulIQ4NLx1NEONDot, mulIQ4NLx2NEONDot, mulIQ4NLx3NEONDot, mulIQ4NLx4NEONDot, mulIQ4NLx5NEONDot},
+	IQ4_XS: {mulIQ4XSx1NEONDot, mulIQ4XSx2NEONDot, mulIQ4XSx3NEONDot, mulIQ4XSx4NEONDot, mulIQ4XSx5NEONDot},
+	MXFP4:  {mulMXFP4x1NEONDot, mulMXFP4x2NEONDot, mulMXFP4x3NEONDot, mulMXFP4x4NEONDot, mulMXFP4x5NEONDot},
 }
 
 // neonFloat holds the kernels of each type for 1 to 5 rows. It is never changed.

@@ -25,6 +25,7 @@ var (
 	opAdd      = op{"add d.4s, n.4s, m.4s", 0x4ea08400}
 	opAddp16   = op{"addp d.8h, n.8h, m.8h", 0x4e60bc00}
 	opAddp32   = op{"addp d.4s, n.4s, m.4s", 0x4ea0bc00}
+	opTbl      = op{"tbl d.16b, {n.16b}, m.16b", 0x4e000000} // bytes of n by the numbers in m
 	opUmax     = op{"umax d.4s, n.4s, m.4s", 0x6ea06400}
 	opSmull    = op{"smull d.8h, n.8b, m.8b", 0x0e20c000}
 	opSmull2   = op{"smull2 d.8h, n.16b, m.16b", 0x4e20c000}
@@ -79,6 +80,7 @@ func (a Neon) word(bits uint32, text string, regs ...int) {
 	for i, r := range regs {
 		name := []string{" d", " n", " m"}[i]
 		text = strings.Replace(text, name, fmt.Sprintf(" v%d", r), 1)
+		text = strings.Replace(text, "{"+name[1:], fmt.Sprintf("{v%d", r), 1)
 	}
 	a.I("WORD $0x%08x // %s", bits, text)
 }

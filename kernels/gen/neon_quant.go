@@ -35,7 +35,7 @@ const (
 )
 
 // neonTypes are the quantised types that these kernels know, by the names of forms.
-var neonTypes = []string{"Q80", "Q40", "Q41", "Q50", "Q51", "Q4K", "Q5K", "Q6K"}
+var neonTypes = []string{"Q80", "Q40", "Q41", "Q50", "Q51", "Q4K", "Q5K", "Q6K", "IQ4NL", "IQ4XS", "MXFP4"}
 
 // neonQuant emits the kernel for a quantised type and returns its name.
 func neonQuant(a *Asm, f *form, t int, dot bool) string {
@@ -144,6 +144,10 @@ func (e *mulNeon) masks() {
 	if high != 0 {
 		e.Bytes(maskHigh, high)
 	}
+	if e.book != "" {
+		e.I("MOVD $%s<>(SB), R15", e.book)
+		e.Get(maskHigh, 0, 15)
+	}
 }
 
 // headScale loads f16 scales (m = 0) or minimums (1) of a super-block as float32.
@@ -170,7 +174,7 @@ func (e *mulNeon) sub() {
 			default:
 				e.dots(half)
 			}
-		case e.low == 8:
+		case e.long():
 			e.products8(half)
 		default:
 			e.products4(half)
@@ -193,9 +197,12 @@ func (e *mulNeon) sub() {
 	e.Inc(3, 4*e.t*e.sums())
 }
 
+// long says whether weights need all bits of a byte.
+func (e *mulNeon) long() bool { return e.low == 8 || e.bytes }
+
 // shift is by how much -sum(q) is shifted to make up for the codes' being unsigned; 0 for none.
 func (e *mulNeon) shift() int {
-	if e.low == 8 {
+	if e.low == 8 || e.book != "" { // signed
 		return 0
 	}
 	return e.zero
@@ -243,6 +250,9 @@ func (e *mulNeon) unpack(w, t, j, g int) {
 		e.V3(opAnd, w, w, maskLow)
 	} else {
 		e.Ushr(w, w, 4)
+	}
+	if e.book != "" {
+		e.V3(opTbl, w, maskHigh, w)
 	}
 	if e.high == 0 {
 		return
@@ -386,21 +396,25 @@ func (e *mulNeon) products4(half int) {
 
 // products8 is the same for weights of 8 bits. Pairs of products go on to lanes of 32 bits.
 func (e *mulNeon) products8(half int) {
-	w, q, t := e.work(), e.work()+4, e.work()+6
+	n := 2 // registers of the panel at a time
+	if e.book != "" {
+		n = 1 // room for mask and book
+	}
+	w, q, t := e.work(), e.work()+2*n, e.work()+2*n+2
 	for j := 4 * half; j < 4*half+4; j += 2 {
-		for from := 0; from < e.group; from += 2 {
-			for g := range 2 {
+		for from := 0; from < e.group; from += n {
+			for g := range n {
 				e.unpack(w+g, 0, j, from+g)
-				e.unpack(w+2+g, 0, j+1, from+g)
+				e.unpack(w+n+g, 0, j+1, from+g)
 			}
 			for r := range e.t {
 				e.Splat(q, 32*r+4*j, 1)
 				e.Splat(q+1, 32*r+4*j+4, 1)
-				for g := range 2 {
+				for g := range n {
 					e.V3(opSmull, t, w+g, q)
 					e.V3(opSmull2, t+1, w+g, q)
-					e.V3(opSmlal, t, w+2+g, q+1)
-					e.V3(opSmlal2, t+1, w+2+g, q+1)
+					e.V3(opSmlal, t, w+n+g, q+1)
+					e.V3(opSmlal2, t+1, w+n+g, q+1)
 					add := opSadalp
 					if j == 0 {
 						add = opSaddlp
@@ -418,12 +432,12 @@ func (e *mulNeon) sumUp() {
 	for r := range e.t {
 		for g := range e.group {
 			x := e.acc(r, g)
-			if e.low == 4 && e.high == 0 { // 16 products of 4 bits fit 16 bits
+			if !e.long() && e.high == 0 { // 16 products of 4 bits fit 16 bits
 				e.V3(opAddp16, x, x, x+1)
 				e.V2(opSaddlp, x, x)
 				continue
 			}
-			if e.low == 4 {
+			if !e.long() {
 				e.V2(opSaddlp, x, x)
 				e.V2(opSaddlp, x+1, x+1)
 			}
@@ -468,6 +482,10 @@ func (e *mulNeon) scale(half int) {
 // the planes, under set m of those of the super-block. t is scratch.
 func (e *mulNeon) scales(d, t, g, which, m int) {
 	at := e.scaleAt()
+	if e.exp {
+		e.powers(d, t, at+4*(e.first+g))
+		return
+	}
 	if !e.super {
 		for i := range 2 {
 			e.Get8(d+i, at+32*which+8*(e.first+g+i), 0)
@@ -476,7 +494,7 @@ func (e *mulNeon) scales(d, t, g, which, m int) {
 		return
 	}
 	long, wide, wide2, float := opUxtl8, opUxtl16, opUxtl16hi, opUcvtf
-	if e.half {
+	if !e.mins {
 		long, wide, wide2, float = opSxtl8, opSxtl16, opSxtl16hi, opScvtf
 	}
 	e.Get8(t, at+16*which+4*(e.first+g), 0)
@@ -494,6 +512,24 @@ func (e *mulNeon) scales(d, t, g, which, m int) {
 	}
 }
 
+// powers loads bytes of E8M0 and makes halves of the powers of two from them, as half2 in package kernels
+// does: the smallest power, 2^-127, has no exponent of its own in float32.
+func (e *mulNeon) powers(d, t, at int) {
+	e.Get8(t, at, 0)
+	e.V2(opUxtl8, t, t)
+	e.V2(opUxtl16, d, t)
+	e.V2(opUxtl16hi, d+1, t)
+	e.Words(t, 1<<22)
+	for i := range 2 {
+		e.Shl(32, d+i, d+i, 23)
+		e.V3(opUmax, d+i, d+i, t)
+	}
+	e.Words(t, bits(0.5))
+	for i := range 2 {
+		e.V3(opFmul, d+i, d+i, t)
+	}
+}
+
 // quantNeon emits the products of weights and activations for arm64, and what the workers need.
 func quantNeon(a *Asm) {
 	n := Neon{a}
@@ -502,6 +538,8 @@ func quantNeon(a *Asm) {
 	n.Loop("loop", 0, func() { n.I("ISB $15 // YIELD is nothing on most CPUs") })
 	n.Return()
 
+	a.Data("bookIQ4", book(bookIQ4, 0)[:4]...)
+	a.Data("bookMX4", book(bookMX4, 0)[:4]...)
 	neonQuantizeRow(n)
 	var plain, dot kernelTable
 	for i := range forms {
