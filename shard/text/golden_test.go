@@ -64,7 +64,7 @@ func with(f *gguf.File, key string, v gguf.Value) *gguf.File {
 // TestGoldenModels compares the ids of real vocabularies with the reference's: 100 % or failure.
 func TestGoldenModels(t *testing.T) {
 	for _, name := range []string{
-		"smollm.smollm", "smollm.gpt-2", "smollm.llama-bpe", "qwen2.qwen2", "qwen2.llama-bpe", "qwen2.qwen35", "gemma", "gemma.prefix",
+		"smollm.smollm", "smollm.gpt-2", "smollm.llama-bpe", "smollm.gpt-4o", "smollm.tekken", "qwen2.qwen2", "qwen2.llama-bpe", "qwen2.qwen35", "gemma", "gemma.prefix",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var g struct {

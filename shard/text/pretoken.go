@@ -15,6 +15,8 @@ type family struct {
 	known bool
 	// llama: the newer expression of Llama 3 and Qwen2; else GPT-2's.
 	llama bool
+	// cased: the expression of GPT-4o, which tells capitals from other letters; contractions: it ends words with them.
+	cased, contractions bool
 	// digits is how many digits a word has at most (0: any number).
 	digits int
 	// alone: digits are cut out before anything else is looked at (SmolLM).
@@ -35,6 +37,7 @@ type family struct {
 //	SmolLM   the same between digits, each of which stands alone
 //	Llama 3  (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 //	Qwen2    the same with \p{N} for \p{N}{1,3}
+//	GPT-4o, Tekken  in pretoken_cased.go
 //	Qwen3.5  the same with [\p{L}\p{M}]+ for \p{L}+ and \p{M} kept out of the fourth branch
 func preFamilies() map[string]family {
 	gpt2 := family{known: true}
@@ -43,6 +46,8 @@ func preFamilies() map[string]family {
 	glm := family{known: true, llama: true, digits: 3}
 	qwen2 := family{known: true, llama: true, digits: 1, nfc: true}
 	stable := family{known: true, llama: true, digits: 1}
+	gpt4o := family{known: true, cased: true, contractions: true, digits: 3}
+	tekken := family{known: true, cased: true, digits: 1, whole: true, bos: true}
 	qwen35 := family{known: true, llama: true, digits: 1, nfc: true, marks: true}
 	return map[string]family{
 		"": gpt2, "default": gpt2, "gpt-2": gpt2, "phi-2": gpt2,
@@ -52,6 +57,7 @@ func preFamilies() map[string]family {
 		"qwen2": qwen2, "deepseek-r1-qwen": qwen2, "megrez": qwen2,
 		"stablelm2": stable, "hunyuan": stable,
 		"qwen35": qwen35,
+		"gpt-4o": gpt4o, "llama4": gpt4o, "tekken": tekken,
 	}
 }
 
@@ -167,7 +173,10 @@ const (
 
 // next gives the end of the first word of s, which is not empty.
 func (p *splitter) next(s string) int {
-	if p.llama {
+	switch {
+	case p.cased:
+		return p.nextCased(s)
+	case p.llama:
 		return p.nextLlama(s)
 	}
 	return p.nextGPT2(s)
@@ -224,6 +233,11 @@ func (p *splitter) nextLlama(s string) int {
 	if end := p.run(s, start, others); end > start {
 		return p.run(s, end, breaks)
 	}
+	return p.blankRun(s)
+}
+
+// blankRun ends a run of white space: with the last line break in it, if there is one.
+func (p *splitter) blankRun(s string) int {
 	end := p.run(s, 0, blanks)
 	if last := strings.LastIndexAny(s[:end], "\r\n"); last >= 0 {
 		return last + 1

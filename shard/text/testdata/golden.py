@@ -22,6 +22,15 @@ CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
+SLASH = REST.replace(r"[\r\n]*|\s*", r"[\r\n/]*|\s*")
+
+
+def cased(end):
+    """A word with its capitals first."""
+    start, upper, lower = r"[^\r\n\p{L}\p{N}]?", r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    return f"{start}{upper}*{lower}+{end}|{start}{upper}+{lower}*{end}"
+
+
 def split(regex):
     return pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(regex), behavior="isolated"),
@@ -36,6 +45,8 @@ def pre_tokenizer(pre):
         "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level]),
         "llama-bpe": split(CONTRACTION + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + REST),
         "qwen2": split(CONTRACTION + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + REST),
+        "gpt-4o": split(cased(CONTRACTION + "?") + r"|\p{N}{1,3}" + SLASH),
+        "tekken": split(cased("") + r"|\p{N}" + SLASH),
         "qwen35": split(CONTRACTION + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}" + REST.replace(r"\p{L}", r"\p{L}\p{M}")),
     }[pre]
 
@@ -46,7 +57,7 @@ def hugging_face(fields, pre, control):
     types = fields["tokenizer.ggml.token_type"].contents()
     merges = [tuple(m.split(" ")) for m in fields["tokenizer.ggml.merges"].contents()]
     vocab = {t: i for i, t in enumerate(tokens)}
-    t = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre == "llama-bpe"))
+    t = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre in ("llama-bpe", "tekken")))
     if pre in ("qwen2", "qwen35"):
         t.normalizer = normalizers.NFC()
     t.pre_tokenizer = pre_tokenizer(pre)
@@ -166,7 +177,7 @@ def main():
     wordpiece_tiny(texts, False)
     wordpiece_tiny(texts, True)
     for file, pres in (
-        ("SmolLM2-135M-Instruct.Q4_1.gguf", ["smollm", "gpt-2", "llama-bpe"]),
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", ["smollm", "gpt-2", "llama-bpe", "gpt-4o", "tekken"]),
         ("qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf", ["qwen2", "llama-bpe", "qwen35"]),
     ):
         path = os.path.join(folder, file)
