@@ -15,6 +15,7 @@ import (
 // The embeddings of a real encoder, from text to vector, agree with the float32 reference (golden_embed.py), and are no
 // farther from it than those of llama.cpp.
 func TestGoldenEmbeddings(t *testing.T) {
+	quick(t)
 	var g struct {
 		Texts      []string
 		Tokens     [][]int32

@@ -208,6 +208,14 @@ func model(t testing.TB, name string) *gguf.File {
 	return f
 }
 
+// quick skips a test of a larger model where only generic Go is at work: it would take minutes, and TestImplementations
+// shows on small models that the bits are those of the others.
+func quick(t testing.TB) {
+	if kernels.Impl() == "generic" {
+		t.Skip("takes minutes by generic Go")
+	}
+}
+
 const (
 	smol  = "SmolLM2-135M-Instruct.Q4_1.gguf"
 	qwen  = "qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf"
