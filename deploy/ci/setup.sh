@@ -12,7 +12,7 @@ if ! command -v qemu-aarch64-static qemu-aarch64 >/dev/null; then
 fi
 go version
 python3 --version
-deploy/models/fetch.py smollm2 qwen2.5-coder-0.5b
+deploy/models/fetch.py smollm2 qwen2.5-coder-0.5b gemma-3-270m nomic-embed
 deploy/jaeger/jaeger.sh build
 if ! "$cache/venv/bin/python" -c 'import openai, msgpack' 2>/dev/null; then
 	python3 -m venv "$cache/venv"
