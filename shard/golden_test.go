@@ -75,9 +75,9 @@ func TestGolden(t *testing.T) {
 	for _, c := range []struct {
 		file, golden string
 		llama        float64 // mean divergence of llama.cpp
-	}{{smol, "smollm2.golden", 0.003813}, {qwen, "qwen2.5-coder.golden", 0.002124}, {gemma, "gemma3.golden", 0.007227}} {
+	}{{smol, "smollm2.golden", 0.003813}, {qwen, "qwen2.5-coder.golden", 0.002124}, {gemma, "gemma3.golden", 0.007227}, {large, "qwen2.5-coder-1.5b.golden", 0.035826}} {
 		t.Run(c.golden, func(t *testing.T) {
-			if c.file == gemma {
+			if c.file == gemma || c.file == large {
 				quick(t)
 			}
 			g := readGolden(t, c.golden)

@@ -198,7 +198,7 @@ func model(t testing.TB, name string) *gguf.File {
 	}
 	path := filepath.Join(dir, name)
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("%s is not there; fetch it with: make models models-more", path)
+		t.Skipf("%s is not there; fetch it with: make models models-more models-large", path)
 	}
 	f, err := gguf.Open(path)
 	if err != nil {
@@ -220,5 +220,6 @@ const (
 	smol  = "SmolLM2-135M-Instruct.Q4_1.gguf"
 	qwen  = "qwen2.5-coder-0.5b-instruct-Q4_K_M.gguf"
 	gemma = "gemma-3-270m-Q4_K_M.gguf"
+	large = "qwen2.5-coder-1.5b-instruct-Q4_K_M.gguf"
 	nomic = "nomic-embed-text-v1.5.f16.gguf"
 )
