@@ -62,6 +62,7 @@ func everyModel(t testing.TB) map[string][]byte {
 	for name, data := range goldens(t) {
 		out["golden "+name] = requantized(t, data, kernels.Q8_0)
 	}
+	out["golden gpt-oss MXFP4"] = withExperts(t, goldens(t)["gpt-oss"], kernels.MXFP4, asIs)
 	return out
 }
 

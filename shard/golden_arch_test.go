@@ -204,3 +204,58 @@ func TestRefusedNumbers(t *testing.T) {
 		})
 	}
 }
+
+// withExperts is a model with the matrices of its experts rounded to a type and then stored as another.
+func withExperts(t testing.TB, data []byte, to kernels.Type, store func(t kernels.Type, data []byte, n int) (kernels.Type, []byte)) []byte {
+	t.Helper()
+	return rewrite(t, data, func(f *gguf.File) ([]gguf.Pair, []gguf.Tensor) {
+		tensors, changed := slices.Clone(f.Tensors), 0
+		for i, x := range tensors {
+			if !strings.Contains(x.Name, "_exps.weight") {
+				continue
+			}
+			n := x.Rows() * x.Cols()
+			w := make([]float32, n)
+			if err := kernels.Dequantize(w, x.Type, x.Data); err != nil {
+				t.Fatal(err)
+			}
+			tensors[i].Type, tensors[i].Data = store(to, tiny.Quantize(to, w), n)
+			changed++
+		}
+		if changed == 0 {
+			t.Fatal("the model has no experts")
+		}
+		return f.KV.Pairs(), tensors
+	})
+}
+
+// asIs stores what withExperts has rounded.
+func asIs(t kernels.Type, data []byte, _ int) (kernels.Type, []byte) { return t, data }
+
+// gpt-oss files have MXFP4 experts among matrices of other types. Such a model gives the logits that the same numbers give as
+// float32, but for the rounding of activations to 8 bits.
+func TestExpertsInMXFP4(t *testing.T) {
+	for _, name := range []string{"gpt-oss", "qwen3moe"} {
+		t.Run(name, func(t *testing.T) {
+			data := goldens(t)[name]
+			logits := func(data []byte) []float32 {
+				f := parse(t, data)
+				return cut(t, f).open(t, shard.Options{Workers: workers(t, 1)}).alone(t, goldenTokens(t, f), 33)
+			}
+			packed := logits(withExperts(t, data, kernels.MXFP4, asIs))
+			exact := logits(withExperts(t, data, kernels.MXFP4, func(k kernels.Type, b []byte, n int) (kernels.Type, []byte) {
+				w := make([]float32, n)
+				if err := kernels.Dequantize(w, k, b); err != nil {
+					t.Fatal(err)
+				}
+				return kernels.F32, tiny.Quantize(kernels.F32, w)
+			}))
+			rel, _ := distance(packed, exact)
+			far, _ := distance(exact, logits(data))
+			t.Logf("relative square error %.2g; rounding the experts moves the logits by %.2g", rel, far)
+			if !(rel < 1e-3) || rel > far/50 {
+				t.Errorf("relative square error %.2g, want less than 1e-3 and a fiftieth of %.2g", rel, far)
+			}
+		})
+	}
+}
