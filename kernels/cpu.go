@@ -10,20 +10,24 @@ type level uint8
 const (
 	generic level = iota
 	avx2
-	avx512 // with VNNI; an AVX-512 without it uses avx2
+	avx512bw // without VNNI
+	avx512   // with it
 	neon
 	neondot // with SDOT
 	levels  // how many there are
 )
 
 func (l level) String() string {
-	return [levels]string{"generic", "avx2", "avx512", "neon", "neondot"}[l]
+	return [levels]string{"generic", "avx2", "avx512bw", "avx512", "neon", "neondot"}[l]
 }
 
 // runs says whether a CPU whose best level is best has this level.
 func (l level) runs(best level) bool {
 	return l == generic || l <= best && (l >= neon) == (best >= neon)
 }
+
+// zmm says whether a level has the registers of AVX-512, with F, BW, VL and DQ.
+func (l level) zmm() bool { return l == avx512bw || l == avx512 }
 
 // active is the level in use. It is chosen once, when the program starts; only tests set it later.
 var active = choose(os.Getenv("KERNELS"), bestLevel())
@@ -39,6 +43,6 @@ func choose(name string, best level) level {
 	return best
 }
 
-// Impl returns the name of the implementation in use: "generic", "avx2", "avx512", "neon" or "neondot".
+// Impl returns the name of the implementation in use: "generic", "avx2", "avx512bw", "avx512", "neon" or "neondot".
 // The best one that the CPU has is taken, unless the environment variable KERNELS names a lower one.
 func Impl() string { return active.String() }

@@ -10,8 +10,11 @@ func bestLevel() level {
 	if !(x.HasAVX2 && x.HasFMA && x.HasF16C && x.HasBMI2) {
 		return generic
 	}
-	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX512DQ && x.HasAVX512VNNI {
-		return avx512
+	switch {
+	case !(x.HasAVX512F && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX512DQ):
+		return avx2
+	case !x.HasAVX512VNNI:
+		return avx512bw
 	}
-	return avx2
+	return avx512
 }

@@ -6,9 +6,10 @@ import "golang.org/x/sys/cpu"
 
 // quantImpls holds the products of each level that is built here.
 var quantImpls = [levels]quantImpl{
-	generic: genericQuant,
-	avx2:    avx2Impl(cpu.X86.HasAVXVNNI),
-	avx512:  {tile: 12, quantize: quantizeAVX512, panel: panelAVX512},
+	generic:  genericQuant,
+	avx2:     avx2Impl(cpu.X86.HasAVXVNNI),
+	avx512bw: {tile: 8, quantize: quantizeAVX2, panel: panelAVX512BW},
+	avx512:   {tile: 12, quantize: quantizeAVX512, panel: panelAVX512},
 }
 
 // avx2Impl returns the products of AVX2, with or without AVX-VNNI.
@@ -41,6 +42,14 @@ func panelVNNI(t Type, w []byte, a *tile, y []float32, stride int) {
 		return
 	}
 	callFloat(avx2Float[t][a.rows-1], w, a, y, stride)
+}
+
+func panelAVX512BW(t Type, w []byte, a *tile, y []float32, stride int) {
+	if k := avx512bwQuant[t][a.rows-1]; k != nil {
+		callQuant(k, formOf(t), w, a, y, stride, a.cols/formOf(t).block)
+		return
+	}
+	callFloat(avx512Float[t][a.rows-1], w, a, y, stride)
 }
 
 func panelAVX512(t Type, w []byte, a *tile, y []float32, stride int) {

@@ -8,6 +8,10 @@ import (
 	"testing"
 )
 
+// emulatedLevels are the endings of the names of kernels that this CPU may not have, and the rows of their
+// largest tiles.
+var emulatedLevels = map[string]int{"AVX512": 12, "AVX512BW": 8, "VNNI": 4}
+
 // TestEmulatedQuantize compares the AVX-512 quantising, as text, with generic Go.
 func TestEmulatedQuantize(t *testing.T) {
 	e := newEmulator(t, "quant_amd64.s")
@@ -32,10 +36,6 @@ func TestEmulatedQuantize(t *testing.T) {
 	}
 }
 
-// emulatedLevels are the endings of the names of kernels that this CPU may not have, and the rows of their
-// largest tiles.
-var emulatedLevels = map[string]int{"AVX512": 12, "VNNI": 4}
-
 // TestEmulatedProducts compares the kernels of AVX-512 and AVX-VNNI, as text, with generic Go for each
 // type and number of rows. The slices are as long as what may be read and written, which the emulator
 // checks.
@@ -44,7 +44,7 @@ func TestEmulatedProducts(t *testing.T) {
 	for level, most := range emulatedLevels {
 		for _, typ := range allTypes {
 			f := formOf(typ)
-			if !f.quantised() && level == "VNNI" {
+			if !f.quantised() && level != "AVX512" {
 				continue
 			}
 			rng := rand.New(rand.NewPCG(2, uint64(typ)))
@@ -55,6 +55,10 @@ func TestEmulatedProducts(t *testing.T) {
 				}
 				m, _ := randomMatrix(t, rng, typ, panelRows, cols)
 				e.compare16(t, level, m, emulatedTile(randomActs(rng, rows*cols), rows, cols))
+				if rows == most {
+					x := edgeActs(rng, 11, max(64, cols))
+					e.compare16(t, level, m, emulatedTile(slices.Clone(x[max(0, len(x)-rows*cols):]), min(rows, len(x)/cols), cols))
+				}
 			}
 		}
 	}
@@ -72,6 +76,13 @@ func (e *emulator) compare16(t *testing.T, level string, m *Matrix, a *tile) {
 		sums = a.h
 	}
 	fn := fmt.Sprintf("mul%sx%d%s", strings.ReplaceAll(m.Type.String(), "_", ""), a.rows, level)
+	if f.quantised() && level == "AVX512BW" {
+		a = e.requantized(t, a)
+		sums = a.n
+		if f.half {
+			sums = a.h
+		}
+	}
 	if f.quantised() {
 		e.call(t, fn, m.Data, a.q, a.f, sums, got, 4*stride, a.cols/f.block)
 	} else {
@@ -80,6 +91,19 @@ func (e *emulator) compare16(t *testing.T, level string, m *Matrix, a *tile) {
 	if i := differ(got, want); i >= 0 {
 		t.Fatalf("%s: row %d output %d is %v, want %v", fn, i/stride, i%stride, got[i], want[i])
 	}
+}
+
+// requantized is a tile with the sums that AVX2 stores, by the text of its quantising.
+func (e *emulator) requantized(t *testing.T, a *tile) *tile {
+	b := emulatedTile(a.x, a.rows, a.cols)
+	for r := range a.rows {
+		row := slices.Clip(a.x[r*a.cols : (r+1)*a.cols])
+		e.call(t, "quantizeRow2", row, b.q[32*r:], b.f[r:], b.n[r:], b.h[r:], a.rows, a.cols/32)
+	}
+	if !slices.Equal(a.q, b.q) || differ(a.f, b.f) >= 0 {
+		t.Fatal("quantizeRow2: codes or scales differ from generic Go's")
+	}
+	return b
 }
 
 // emulatedTile quantises activations with generic Go as one tile, its slices clipped.

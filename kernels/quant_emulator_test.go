@@ -33,6 +33,9 @@ var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 	"VPADDW": lanewise(func(a, b uint32) uint32 {
 		return a&0xffff0000 + b&0xffff0000 | (a+b)&0xffff
 	}),
+	"VPSUBW": lanewise(func(a, b uint32) uint32 {
+		return a&0xffff0000 - b&0xffff0000 | (a-b)&0xffff
+	}),
 	"VPMADDWD": lanewise(func(a, b uint32) uint32 {
 		return uint32(int32(int16(a))*int32(int16(b)) + int32(a)>>16*(int32(b)>>16))
 	}),
@@ -49,6 +52,33 @@ var quantEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 	"VPSLLW": shift(func(v uint32, n int) uint32 { return v<<n&0xffff0000&-(1<<n<<16) | v&0xffff<<n&0xffff }),
 	"VPSRLW": shift(func(v uint32, n int) uint32 { return v>>n&(0xffff>>n<<16) | v&0xffff>>n }),
 
+	"VPMOVB2M": func(e *emulator, ins *asmIns) {
+		v, n := e.vec[ins.args[0].n], lanesOf(ins.args[0])
+		m := &e.mask[ins.args[1].n]
+		*m = 0
+		for i := range 4 * n {
+			*m |= uint64(v[i/4]>>(i%4*8+7)&1) << i
+		}
+	},
+	// Bytes of a less those of b where the mask is set; the others stay what they are.
+	"VPSUBB": func(e *emulator, ins *asmIns) {
+		n := lanesOf(ins.args[3])
+		b, a, d := e.words(ins.args[0], n, false), e.words(ins.args[1], n, false), e.vec[ins.args[3].n]
+		for i := range 4 * n {
+			if s := i % 4 * 8; e.mask[ins.args[2].n]>>i&1 != 0 {
+				d[i/4] = d[i/4]&^(255<<s) | uint32(uint8(a[i/4]>>s)-uint8(b[i/4]>>s))<<s
+			}
+		}
+		e.set(ins.args[3], n, d)
+	},
+	"VPABSB": eachLane(func(v uint32) uint32 {
+		var w uint32
+		for s := 0; s < 32; s += 8 {
+			b := int8(v >> s)
+			w |= uint32(uint8(max(b, -b))) << s // that of -128 is 128
+		}
+		return w
+	}),
 	// Four unsigned bytes of y times four signed bytes of x, added to d.
 	"VPDPBUSD": func(e *emulator, ins *asmIns) {
 		n := lanesOf(ins.args[2])

@@ -59,6 +59,46 @@ func mulQ80x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //go:noescape
 func mulQ80x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ80x1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ80x1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ80x2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ80x3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ80x4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ80x5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ80x6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ80x7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ80x8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ80x8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ80x1AVX512 multiplies a panel with 1 rows of activations.
 //
 //go:noescape
@@ -158,6 +198,46 @@ func mulQ40x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //
 //go:noescape
 func mulQ40x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ40x1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ40x2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ40x3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ40x4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ40x5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ40x6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ40x7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ40x8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ40x8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ40x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -259,6 +339,46 @@ func mulQ41x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //go:noescape
 func mulQ41x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ41x1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ41x1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ41x2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ41x3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ41x4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ41x5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ41x6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ41x7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ41x8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ41x8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ41x1AVX512 multiplies a panel with 1 rows of activations.
 //
 //go:noescape
@@ -358,6 +478,46 @@ func mulQ50x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //
 //go:noescape
 func mulQ50x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ50x1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ50x2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ50x3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ50x4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ50x5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ50x6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ50x7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ50x8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ50x8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ50x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -459,6 +619,46 @@ func mulQ51x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //go:noescape
 func mulQ51x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ51x1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ51x1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ51x2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ51x3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ51x4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ51x5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ51x6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ51x7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ51x8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ51x8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ51x1AVX512 multiplies a panel with 1 rows of activations.
 //
 //go:noescape
@@ -558,6 +758,46 @@ func mulQ4Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //
 //go:noescape
 func mulQ4Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ4Kx1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ4Kx2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ4Kx3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ4Kx4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ4Kx5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ4Kx6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ4Kx7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ4Kx8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ4Kx8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ4Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -659,6 +899,46 @@ func mulQ5Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //go:noescape
 func mulQ5Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ5Kx1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ5Kx1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ5Kx2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ5Kx3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ5Kx4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ5Kx5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ5Kx6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ5Kx7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ5Kx8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ5Kx8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ5Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
 //go:noescape
@@ -758,6 +1038,46 @@ func mulQ6Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //
 //go:noescape
 func mulQ6Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ6Kx1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ6Kx2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ6Kx3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ6Kx4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ6Kx5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ6Kx6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ6Kx7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ6Kx8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ6Kx8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ6Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -859,6 +1179,46 @@ func mulQ2Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //go:noescape
 func mulQ2Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ2Kx1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ2Kx1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ2Kx2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ2Kx3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ2Kx4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ2Kx5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ2Kx6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ2Kx7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ2Kx8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulQ2Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
 //go:noescape
@@ -958,6 +1318,46 @@ func mulQ3Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int
 //
 //go:noescape
 func mulQ3Kx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ3Kx1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ3Kx2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ3Kx3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ3Kx4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ3Kx5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulQ3Kx6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulQ3Kx7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulQ3Kx8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulQ3Kx1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -1059,6 +1459,46 @@ func mulIQ4NLx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride i
 //go:noescape
 func mulIQ4NLx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulIQ4NLx1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4NLx8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulIQ4NLx8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulIQ4NLx1AVX512 multiplies a panel with 1 rows of activations.
 //
 //go:noescape
@@ -1159,6 +1599,46 @@ func mulIQ4XSx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride i
 //go:noescape
 func mulIQ4XSx4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulIQ4XSx1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulIQ4XSx8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulIQ4XSx8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulIQ4XSx1AVX512 multiplies a panel with 1 rows of activations.
 //
 //go:noescape
@@ -1258,6 +1738,46 @@ func mulMXFP4x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride i
 //
 //go:noescape
 func mulMXFP4x4VNNI(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x1AVX512BW multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulMXFP4x1AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x2AVX512BW multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulMXFP4x2AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x3AVX512BW multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulMXFP4x3AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x4AVX512BW multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulMXFP4x4AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x5AVX512BW multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulMXFP4x5AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x6AVX512BW multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulMXFP4x6AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x7AVX512BW multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulMXFP4x7AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulMXFP4x8AVX512BW multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulMXFP4x8AVX512BW(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulMXFP4x1AVX512 multiplies a panel with 1 rows of activations.
 //
@@ -1850,6 +2370,23 @@ var vnniQuant = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *f
 	IQ4_NL: {mulIQ4NLx1VNNI, mulIQ4NLx2VNNI, mulIQ4NLx3VNNI, mulIQ4NLx4VNNI},
 	IQ4_XS: {mulIQ4XSx1VNNI, mulIQ4XSx2VNNI, mulIQ4XSx3VNNI, mulIQ4XSx4VNNI},
 	MXFP4:  {mulMXFP4x1VNNI, mulMXFP4x2VNNI, mulMXFP4x3VNNI, mulMXFP4x4VNNI},
+}
+
+// avx512bwQuant holds the kernels of each type for 1 to 8 rows. It is never changed.
+var avx512bwQuant = [len(forms)][8]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+	Q8_0:   {mulQ80x1AVX512BW, mulQ80x2AVX512BW, mulQ80x3AVX512BW, mulQ80x4AVX512BW, mulQ80x5AVX512BW, mulQ80x6AVX512BW, mulQ80x7AVX512BW, mulQ80x8AVX512BW},
+	Q4_0:   {mulQ40x1AVX512BW, mulQ40x2AVX512BW, mulQ40x3AVX512BW, mulQ40x4AVX512BW, mulQ40x5AVX512BW, mulQ40x6AVX512BW, mulQ40x7AVX512BW, mulQ40x8AVX512BW},
+	Q4_1:   {mulQ41x1AVX512BW, mulQ41x2AVX512BW, mulQ41x3AVX512BW, mulQ41x4AVX512BW, mulQ41x5AVX512BW, mulQ41x6AVX512BW, mulQ41x7AVX512BW, mulQ41x8AVX512BW},
+	Q5_0:   {mulQ50x1AVX512BW, mulQ50x2AVX512BW, mulQ50x3AVX512BW, mulQ50x4AVX512BW, mulQ50x5AVX512BW, mulQ50x6AVX512BW, mulQ50x7AVX512BW, mulQ50x8AVX512BW},
+	Q5_1:   {mulQ51x1AVX512BW, mulQ51x2AVX512BW, mulQ51x3AVX512BW, mulQ51x4AVX512BW, mulQ51x5AVX512BW, mulQ51x6AVX512BW, mulQ51x7AVX512BW, mulQ51x8AVX512BW},
+	Q4_K:   {mulQ4Kx1AVX512BW, mulQ4Kx2AVX512BW, mulQ4Kx3AVX512BW, mulQ4Kx4AVX512BW, mulQ4Kx5AVX512BW, mulQ4Kx6AVX512BW, mulQ4Kx7AVX512BW, mulQ4Kx8AVX512BW},
+	Q5_K:   {mulQ5Kx1AVX512BW, mulQ5Kx2AVX512BW, mulQ5Kx3AVX512BW, mulQ5Kx4AVX512BW, mulQ5Kx5AVX512BW, mulQ5Kx6AVX512BW, mulQ5Kx7AVX512BW, mulQ5Kx8AVX512BW},
+	Q6_K:   {mulQ6Kx1AVX512BW, mulQ6Kx2AVX512BW, mulQ6Kx3AVX512BW, mulQ6Kx4AVX512BW, mulQ6Kx5AVX512BW, mulQ6Kx6AVX512BW, mulQ6Kx7AVX512BW, mulQ6Kx8AVX512BW},
+	Q2_K:   {mulQ2Kx1AVX512BW, mulQ2Kx2AVX512BW, mulQ2Kx3AVX512BW, mulQ2Kx4AVX512BW, mulQ2Kx5AVX512BW, mulQ2Kx6AVX512BW, mulQ2Kx7AVX512BW, mulQ2Kx8AVX512BW},
+	Q3_K:   {mulQ3Kx1AVX512BW, mulQ3Kx2AVX512BW, mulQ3Kx3AVX512BW, mulQ3Kx4AVX512BW, mulQ3Kx5AVX512BW, mulQ3Kx6AVX512BW, mulQ3Kx7AVX512BW, mulQ3Kx8AVX512BW},
+	IQ4_NL: {mulIQ4NLx1AVX512BW, mulIQ4NLx2AVX512BW, mulIQ4NLx3AVX512BW, mulIQ4NLx4AVX512BW, mulIQ4NLx5AVX512BW, mulIQ4NLx6AVX512BW, mulIQ4NLx7AVX512BW, mulIQ4NLx8AVX512BW},
+	IQ4_XS: {mulIQ4XSx1AVX512BW, mulIQ4XSx2AVX512BW, mulIQ4XSx3AVX512BW, mulIQ4XSx4AVX512BW, mulIQ4XSx5AVX512BW, mulIQ4XSx6AVX512BW, mulIQ4XSx7AVX512BW, mulIQ4XSx8AVX512BW},
+	MXFP4:  {mulMXFP4x1AVX512BW, mulMXFP4x2AVX512BW, mulMXFP4x3AVX512BW, mulMXFP4x4AVX512BW, mulMXFP4x5AVX512BW, mulMXFP4x6AVX512BW, mulMXFP4x7AVX512BW, mulMXFP4x8AVX512BW},
 }
 
 // avx512Quant holds the kernels of each type for 1 to 12 rows. It is never changed.

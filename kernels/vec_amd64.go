@@ -14,7 +14,7 @@ func squaresFast(acc *[lanes]float32, x []float32) int {
 	n := fast(len(x))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		squaresAVX512(&acc[0], &x[0], n/lanes)
 	default:
 		squaresAVX2(&acc[0], &x[0], n/lanes)
@@ -26,7 +26,7 @@ func maximaFast(acc *[lanes]float32, x []float32) int {
 	n := fast(len(x))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		maximaAVX512(&acc[0], &x[0], n/lanes)
 	default:
 		maximaAVX2(&acc[0], &x[0], n/lanes)
@@ -38,7 +38,7 @@ func addFast(y, x []float32) int {
 	n := fast(min(len(x), len(y)))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		addAVX512(&y[0], &x[0], n/lanes)
 	default:
 		addAVX2(&y[0], &x[0], n/lanes)
@@ -50,7 +50,7 @@ func scaleMulFast(y, x, weight []float32, s float32) int {
 	n := fast(min(len(y), len(x), len(weight)))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		scaleMulAVX512(&y[0], &x[0], &weight[0], s, n/lanes)
 	default:
 		scaleMulAVX2(&y[0], &x[0], &weight[0], s, n/lanes)
@@ -62,7 +62,7 @@ func scaleFast(y, x []float32, s float32) int {
 	n := fast(min(len(y), len(x)))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		scaleAVX512(&y[0], &x[0], s, n/lanes)
 	default:
 		scaleAVX2(&y[0], &x[0], s, n/lanes)
@@ -74,7 +74,7 @@ func siluMulFast(y, gate, up []float32) int {
 	n := fast(min(len(y), len(gate), len(up)))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		siluMulAVX512(&y[0], &gate[0], &up[0], n/lanes)
 	default:
 		siluMulAVX2(&y[0], &gate[0], &up[0], n/lanes)
@@ -86,7 +86,7 @@ func expSumsFast(acc *[lanes]float32, e, x []float32, m float32) int {
 	n := fast(min(len(e), len(x)))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		expSumsAVX512(&acc[0], &e[0], &x[0], m, n/lanes)
 	default:
 		expSumsAVX2(&acc[0], &e[0], &x[0], m, n/lanes)
@@ -98,7 +98,7 @@ func halvesFast(y []uint16, x []float32) int {
 	n := fast(min(len(y), len(x)))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		halvesAVX512(&y[0], &x[0], n/lanes)
 	default:
 		halvesAVX2(&y[0], &x[0], n/lanes)
@@ -110,7 +110,7 @@ func ropeHalvesFast(a, b, cos, sin []float32) int {
 	n := fast(min(len(a), len(b), len(cos), len(sin)))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		ropeHalvesAVX512(&a[0], &b[0], &cos[0], &sin[0], n/lanes)
 	default:
 		ropeHalvesAVX2(&a[0], &b[0], &cos[0], &sin[0], n/lanes)
@@ -123,7 +123,7 @@ func ropePairsFast(x, cos, sin []float32) int {
 	n := fast(min(len(x), 2*len(cos), 2*len(sin)))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		ropePairsAVX512(&x[0], &cos[0], &sin[0], n/lanes)
 	default:
 		ropePairsAVX2(&x[0], &cos[0], &sin[0], n/lanes)

@@ -23,7 +23,7 @@ type emulator struct {
 	mem   []segment
 	reg   [16]uint64
 	vec   [32][16]uint32
-	mask  [8]uint16
+	mask  [8]uint64
 	zero  bool // flags: equal, and less as signed numbers
 	less  bool
 }

@@ -6,7 +6,7 @@ func geluMulFast(y, gate, up []float32) int {
 	n := fast(min(len(y), len(gate), len(up)))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		geluMulAVX512(&y[0], &gate[0], &up[0], n/lanes)
 	default:
 		geluMulAVX2(&y[0], &gate[0], &up[0], n/lanes)
@@ -18,7 +18,7 @@ func softCapFast(x []float32, top *[3]float32) int {
 	n := fast(len(x))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		softCapAVX512(&x[0], &top[0], n/lanes)
 	default:
 		softCapAVX2(&x[0], &top[0], n/lanes)
@@ -30,7 +30,7 @@ func geluErfFast(x []float32) int {
 	n := fast(len(x))
 	switch {
 	case n == 0:
-	case active == avx512:
+	case active.zmm():
 		geluErfAVX512(&x[0], n/lanes)
 	default:
 		geluErfAVX2(&x[0], n/lanes)

@@ -21,13 +21,19 @@ import (
 type mul512 struct {
 	*Asm
 	*form
-	t int
+	t    int
+	vnni bool // with VNNI; without, see avx512bw.go
 }
 
 // avx512Quant emits the kernel for a quantised type and returns its name.
 func avx512Quant(a *Asm, f *form, t int) string {
-	e := &mul512{a, f, t}
-	name := fmt.Sprintf("mul%sx%dAVX512", f.name, t)
+	return (&mul512{Asm: a, form: f, t: t, vnni: true}).kernel("AVX512")
+}
+
+// kernel emits a kernel and returns its name, which ends as said.
+func (e *mul512) kernel(level string) string {
+	a, f, t := e.Asm, e.form, e.t
+	name := fmt.Sprintf("mul%sx%d%s", f.name, t, level)
 	a.FuncFrame(name, quantParams, fmt.Sprintf("multiplies a panel with %d rows of activations.", t), e.frame())
 	loadQuant(a)
 	if e.frame() > 0 {
@@ -37,35 +43,7 @@ func avx512Quant(a *Asm, f *form, t int) string {
 	for m := range t {
 		e.I("VPXORD Z%d, Z%d, Z%d", m, m, m)
 	}
-	word := func(v uint32, r int) {
-		e.I("MOVL $%#x, AX", v)
-		e.I("VPBROADCASTD AX, Z%d", r)
-	}
-	switch f.low {
-	case 8:
-		word(0x80808080, 28)
-	case 4:
-		word(0x0f0f0f0f, 26)
-	case 2:
-		word(0x03030303, 26)
-	}
-	switch {
-	case f.three():
-		word(0x07070707, 26)
-		word(0x04040404, 27)
-	case f.high == 1:
-		word(0x10101010, 27)
-	case f.high == 2:
-		word(0x30303030, 27)
-	case f.bytes:
-		e.I("VBROADCASTI32X4 %sup<>+0(SB), Z27", f.book)
-	case f.book != "":
-		e.I("VBROADCASTI32X4 %s<>+0(SB), Z27", f.book)
-	}
-	if f.exp {
-		word(1<<22, 25) // 2^-127
-		word(math.Float32bits(0.5), 28)
-	}
+	e.constants()
 	f.blockLoop(a, t, e.head, e.sub)
 	for m := range t {
 		e.I("VMOVUPS Z%d, (DI)", m)
@@ -77,11 +55,51 @@ func avx512Quant(a *Asm, f *form, t int) string {
 	return name
 }
 
+// constants loads masks and tables.
+func (e *mul512) constants() {
+	f := e.form
+	word := func(v uint32, r int) {
+		e.I("MOVL $%#x, AX", v)
+		e.I("VPBROADCASTD AX, Z%d", r)
+	}
+	switch {
+	case e.signed():
+		e.constantsBW()
+	case f.low == 8:
+		word(0x80808080, 28)
+	case f.low == 4:
+		word(0x0f0f0f0f, 26)
+	case f.low == 2:
+		word(0x03030303, 26)
+	}
+	switch {
+	case f.three():
+		word(0x07070707, 26)
+		word(0x04040404, 27)
+	case f.high == 1:
+		word(0x10101010, 27)
+	case f.high == 2:
+		word(0x30303030, 27)
+	case e.signed():
+	case f.bytes:
+		e.I("VBROADCASTI32X4 %sup<>+0(SB), Z27", f.book)
+	case f.book != "":
+		e.I("VBROADCASTI32X4 %s<>+0(SB), Z27", f.book)
+	}
+	if f.exp {
+		word(1<<22, 25) // 2^-127
+		word(math.Float32bits(0.5), 28)
+	}
+}
+
 // head loads the f16 scales of a super-block.
 func (e *mul512) head() {
 	e.I("VCVTPH2PS (SI), Z29")
 	if e.mins {
 		e.I("VCVTPH2PS 32(SI), Z30")
+	}
+	if e.mins && e.ints() && !e.vnni {
+		e.I("VMULPS.BCST eighth<>+0(SB), Z30, Z30")
 	}
 }
 
@@ -100,10 +118,7 @@ func (e *mul512) sub() {
 			e.scale(0)
 			e.start(1)
 		}
-		e.unpack(j)
-		for m := range e.t {
-			e.I("VPDPBUSD.BCST %d(DX), Z24, Z%d", 32*m+4*j, 12+m)
-		}
+		e.dots(j)
 	}
 	if e.half {
 		e.scale(1)
@@ -112,8 +127,28 @@ func (e *mul512) sub() {
 	}
 }
 
+// dots adds the products of the weights 4j ... 4j+3 of all rows.
+func (e *mul512) dots(j int) {
+	if e.signed() {
+		e.dotsSigned(j)
+		return
+	}
+	e.unpack(j)
+	if !e.vnni {
+		e.dots16(j)
+		return
+	}
+	for m := range e.t {
+		e.I("VPDPBUSD.BCST %d(DX), Z24, Z%d", 32*m+4*j, 12+m)
+	}
+}
+
 // start sets the accumulators to what makes up for the codes' being unsigned.
 func (e *mul512) start(half int) {
+	if !e.vnni {
+		e.start16(half)
+		return
+	}
 	for m := range e.t {
 		if e.zero == 0 {
 			e.I("VPXORD Z%d, Z%d, Z%d", 12+m, 12+m, 12+m)
@@ -188,6 +223,7 @@ func (e *mul512) scale(half int) {
 		}
 	}
 	for m := range e.t {
+		e.finish16(m)
 		e.I("VCVTDQ2PS Z%d, Z%d", 12+m, 12+m)
 		e.I("VMULPS Z24, Z%d, Z%d", 12+m, 12+m)
 		e.I("VFMADD231PS.BCST %d(R8), Z%d, Z%d", 4*m, 12+m, m)

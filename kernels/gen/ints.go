@@ -147,8 +147,8 @@ func (e *mul2) addInts(m, h int) {
 // other rows' are on the stack.
 func (e *mul512) firsts() []int {
 	regs := []int{25, 28}
-	for r := 12 + e.t; r < 24; r++ {
-		regs = append(regs, r)
+	for r := e.t; r < 12; r++ { // what fewer rows leave of results and of accumulators
+		regs = append(regs, r, 12+r)
 	}
 	return regs[:min(e.t, len(regs))]
 }
@@ -167,10 +167,7 @@ func (e *mul512) subInts() {
 	for half := range 2 {
 		e.start(half)
 		for j := 4 * half; j < 4*half+4; j++ {
-			e.unpack(j)
-			for m := range e.t {
-				e.I("VPDPBUSD.BCST %d(DX), Z24, Z%d", 32*m+4*j, 12+m)
-			}
+			e.dots(j)
 		}
 		e.intScale(0, half, 24)
 		for m := range e.t {
@@ -196,6 +193,10 @@ func (e *mul512) subInts() {
 	e.intScale(1, 0, 24)
 	e.intScale(1, 1, 31)
 	for m := range e.t {
+		if !e.vnni {
+			e.minimums16(m)
+			continue
+		}
 		e.I("VPXORD Z%d, Z%d, Z%d", 12+m, 12+m, 12+m)
 		e.I("VPDPWSSD.BCST %d(R9), Z24, Z%d", 4*m, 12+m)
 		e.I("VPDPWSSD.BCST %d(R9), Z31, Z%d", 4*(e.t+m), 12+m)
@@ -204,8 +205,13 @@ func (e *mul512) subInts() {
 }
 
 // intScale puts the integer scales (0) or minimums (1) of a half into a register: int16 with zeros above.
+// Without VNNI each stands there twice.
 func (e *mul512) intScale(which, half, r int) {
 	at := e.scaleAt() + 16*half
+	if !e.vnni {
+		e.pairs16(which, at, r)
+		return
+	}
 	if !e.mins {
 		e.I("VPMOVSXBD %d(SI), Z%d", at, r)
 		e.I("VPSLLD $16, Z%d, Z%d", r, r)

@@ -109,11 +109,14 @@ func quant(a *Asm) {
 	constants(a)
 	quantizeRow(a, true)
 	quantizeRow(a, false)
-	var on2, onVNNI, on512 kernelTable
+	var on2, onVNNI, onBW, on512 kernelTable
 	for i := range forms {
 		for t := 1; t <= tile2; t++ {
 			on2.add(i, avx2Quant(a, &forms[i], t))
 			onVNNI.add(i, vnniQuant(a, &forms[i], t))
+		}
+		for t := 1; t <= tileBW; t++ {
+			onBW.add(i, bwQuant(a, &forms[i], t))
 		}
 		for t := 1; t <= tile512; t++ {
 			on512.add(i, avx512Quant(a, &forms[i], t))
@@ -130,6 +133,7 @@ func quant(a *Asm) {
 	wideKernels(a)
 	on2.emit(a, "avx2", tile2)
 	onVNNI.part(a, "vnniQuant", quantParams, tile2, 0, len(forms))
+	onBW.part(a, "avx512bwQuant", quantParams, tileBW, 0, len(forms))
 	on512.emit(a, "avx512", tile512)
 }
 
@@ -168,7 +172,8 @@ func wideKernels(a *Asm) {
 
 const (
 	tile2   = 4  // rows of activations in a tile of AVX2
-	tile512 = 12 // and of AVX-512
+	tileBW  = 8  // of AVX-512 without VNNI
+	tile512 = 12 // and with it
 )
 
 // floats are the float types.
@@ -239,7 +244,7 @@ func (f *form) blockLoop(a *Asm, t int, head, sub func()) {
 
 // constants emits the words that kernels broadcast.
 func constants(a *Asm) {
-	a.Data("low4", repeat(0x0f0f0f0f, 8)...)
+	a.Data("low4", repeat(0x0f0f0f0f, 16)...)
 	a.Data("bit4", repeat(0x10101010, 8)...)
 	a.Data("bits45", repeat(0x30303030, 8)...)
 	a.Data("low2", repeat(0x03030303, 8)...)
@@ -247,8 +252,8 @@ func constants(a *Asm) {
 	a.Data("bit2", repeat(0x04040404, 8)...)
 	a.Data("low4of16", repeat(0x000f000f, 8)...)
 	a.Data("top8", repeat(0x80808080, 8)...)
-	a.Data("ones16", repeat(0x00010001, 8)...)
-	a.Data("minus2", repeat(0xfffefffe, 8)...)
+	a.Data("ones16", repeat(0x00010001, 16)...)
+	a.Data("minus2", repeat(0xfffefffe, 16)...)
 	a.Data("abs32", repeat(0x7fffffff, 8)...)
 	a.Data("ones8", repeat(0x01010101, 8)...)
 	a.Data("order", 0, 4, 1, 5, 2, 6, 3, 7)
