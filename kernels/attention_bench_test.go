@@ -12,7 +12,7 @@ func BenchmarkAttentionPrefill(b *testing.B) {
 	defer w.Close()
 	for _, n := range []int{512, 4096} {
 		c := newAttnCase(1, 9, 3, 64, n)
-		kv := NewKV(3, 64)
+		kv := newKV(3, 64, n)
 		kv.Append(c.k, c.v, n)
 		out := make([]float32, len(c.q))
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -31,7 +31,7 @@ func BenchmarkAttentionDecode(b *testing.B) {
 	defer w.Close()
 	for _, n := range []int{32, 512, 4096} {
 		c := newAttnCase(1, 9, 3, 64, n)
-		kv := NewKV(3, 64)
+		kv := newKV(3, 64, n)
 		kv.Append(c.k, c.v, n)
 		out := make([]float32, 9*64)
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -45,10 +45,10 @@ func BenchmarkAttentionDecode(b *testing.B) {
 
 func BenchmarkKVAppend(b *testing.B) {
 	c := newAttnCase(1, 3, 3, 64, 64)
-	kv := NewKV(3, 64)
+	kv := newKV(3, 64, 64)
 	b.SetBytes(2 * 64 * 3 * 64 * 4)
 	for b.Loop() {
-		kv.Truncate(0)
+		kv.SetLen(0)
 		kv.Append(c.k, c.v, 64)
 	}
 }

@@ -16,7 +16,7 @@ var sinks = []float32{0.5, -3, 4, 0, 1, 2, -1, 90, 1, -200, 0.25, 1, 1, 3}
 // with is run with options; what is not causal needs all keys first.
 func (c *attnCase) with(w *Workers, chunk int, o AttnOptions) []float32 {
 	out, at := make([]float32, len(c.q)), c.heads*c.dim
-	kv := NewKV(c.kvHeads, c.dim)
+	kv := newKV(c.kvHeads, c.dim, c.positions)
 	if o.Full {
 		kv.Append(c.k, c.v, c.positions)
 	}

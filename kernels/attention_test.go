@@ -23,7 +23,7 @@ func (c *attnCase) scale() float32 { return float32(1 / math.Sqrt(float64(c.dim)
 // run computes all positions in chunks of at most chunk rows.
 func (c *attnCase) run(w *Workers, chunk int) []float32 {
 	out := make([]float32, len(c.q))
-	kv := NewKV(c.kvHeads, c.dim)
+	kv := newKV(c.kvHeads, c.dim, c.positions)
 	for from := 0; from < c.positions; from += chunk {
 		to := min(from+chunk, c.positions)
 		kv.Append(c.k[from*c.kvHeads*c.dim:], c.v[from*c.kvHeads*c.dim:], to-from)
@@ -92,14 +92,14 @@ func testAttentionChunks(t *testing.T) {
 }
 
 // What was forgotten and appended again, and what lies in the page beyond it, leaves no trace.
-func TestAttentionTruncate(t *testing.T) { eachImpl(t, testAttentionTruncate) }
+func TestAttentionSetLen(t *testing.T) { eachImpl(t, testAttentionSetLen) }
 
-func testAttentionTruncate(t *testing.T) {
+func testAttentionSetLen(t *testing.T) {
 	w := NewWorkers(2)
 	defer w.Close()
 	c := newAttnCase(9, 6, 2, 32, 100)
 	want := c.run(w, 100)
-	kv, width := NewKV(2, 32), 6*32
+	kv, width := newKV(2, 32, 120), 6*32
 	poison := make([]float32, 100*2*32)
 	for i := range poison {
 		poison[i] = float32(math.NaN())
@@ -107,11 +107,11 @@ func testAttentionTruncate(t *testing.T) {
 	kv.Append(c.k, c.v, 100)
 	for _, keep := range []int{90, 64, 63, 5, 0} {
 		kv.Append(poison, poison, 20)
-		kv.Truncate(keep)
+		kv.SetLen(keep)
 		kv.Append(c.k[keep*64:], c.v[keep*64:], 100-keep)
 		out := make([]float32, (100-keep)*width)
 		Attention(w, out, c.q[keep*width:], []AttnSeq{{kv, keep, 100 - keep}}, 6, 32, c.scale())
-		sameBits(t, "after Truncate", out, want[keep*width:])
+		sameBits(t, "after SetLen", out, want[keep*width:])
 	}
 }
 
@@ -147,7 +147,7 @@ func testAttentionBatch(t *testing.T) {
 		positions, rows := 1+i*37%140, 1+i*i%9
 		rows = min(rows, positions)
 		c := newAttnCase(uint64(i), heads, kvHeads, dim, positions)
-		kv, first := NewKV(kvHeads, dim), positions-rows
+		kv, first := newKV(kvHeads, dim, positions), positions-rows
 		kv.Append(c.k, c.v, positions)
 		s := []AttnSeq{{kv, first, rows}}
 		out := make([]float32, rows*heads*dim)
@@ -173,8 +173,8 @@ func testAttentionNothing(t *testing.T) {
 	w := NewWorkers(2)
 	defer w.Close()
 	Attention(w, nil, nil, nil, 4, 16, 1)
-	Attention(w, nil, nil, []AttnSeq{{NewKV(2, 16), 0, 0}}, 4, 16, 1)
+	Attention(w, nil, nil, []AttnSeq{{newKV(2, 16, 0), 0, 0}}, 4, 16, 1)
 	out := normals(1, 4*16)
-	Attention(w, out, normals(2, 4*16), []AttnSeq{{NewKV(2, 16), 0, 1}}, 4, 16, 1)
+	Attention(w, out, normals(2, 4*16), []AttnSeq{{newKV(2, 16, 0), 0, 1}}, 4, 16, 1)
 	sameBits(t, "no keys", out, make([]float32, 4*16))
 }

@@ -1,49 +1,54 @@
 package kernels
 
-// pageLen is the number of positions in a page of the KV cache, and the block of the online softmax.
+// KVBlockLen is the number of positions in a block of the KV cache, and the block of the online softmax.
+const KVBlockLen = pageLen
+
 const pageLen = 64
 
-// KV is the cache of keys and values of one sequence in one layer: float16, in pages of 64 positions. Within a page
-// and head, K is transposed, [headDim][64], so that the lanes of q*K are positions, and V is [64][headDim] with rows
-// padded to 16 elements, so that the lanes of p*V are dimensions. A KV may be read by several goroutines, but not
-// while Append or Truncate run.
-type KV struct {
-	heads, headDim int
-	length         int
-	pages          [][]uint16
+// KVBlocks is the memory of one sequence's cache: element i holds the positions from 64*i on in all layers, one layer
+// after another, each KVBlockSize elements. Its owner may add blocks, take away what no KV counts as held, and put another
+// with the same contents in a block's place, but not while a KV over it is appended to or read.
+type KVBlocks [][]uint16
+
+// KVBlockSize is the number of float16 elements that a block of 64 positions takes in one layer.
+func KVBlockSize(heads, headDim int) int { return pageLen * heads * (headDim + padLanes(headDim)) }
+
+// KVBytes is the memory that a number of positions takes in one layer: whole blocks.
+func KVBytes(heads, headDim, positions int) int64 {
+	return 2 * int64((positions+pageLen-1)/pageLen) * int64(KVBlockSize(heads, headDim))
 }
 
-// NewKV returns an empty cache for heads key-value heads of headDim elements. It holds no pages until Append.
-func NewKV(heads, headDim int) *KV {
-	return &KV{heads: heads, headDim: headDim}
+// KV is the cache of keys and values of one sequence in one layer, float16, in blocks that are not its own. Within a block
+// and head, K is transposed, [headDim][64], so that the lanes of q*K are positions, and V is [64][headDim] with rows
+// padded to 16 elements, so that the lanes of p*V are dimensions. A KV may be read by several goroutines, but not
+// while Append or SetLen run.
+type KV struct {
+	blocks         *KVBlocks
+	at             int // where the layer begins in a block
+	heads, headDim int
+	length         int
+}
+
+// NewKV returns the empty cache of a layer, counted from 0, of heads key-value heads of headDim elements.
+func NewKV(blocks *KVBlocks, layer, heads, headDim int) KV {
+	return KV{blocks: blocks, at: layer * KVBlockSize(heads, headDim), heads: heads, headDim: headDim}
 }
 
 // Len is the number of positions held.
 func (kv *KV) Len() int { return kv.length }
 
-// Bytes is the memory of the pages held.
-func (kv *KV) Bytes() int64 { return int64(len(kv.pages)) * kvPageBytes(kv.heads, kv.headDim) }
-
-// KVBytes is the memory that a KV takes for a number of positions: whole pages.
-func KVBytes(heads, headDim, positions int) int64 {
-	return int64((positions+pageLen-1)/pageLen) * kvPageBytes(heads, headDim)
-}
-
-func kvPageBytes(heads, headDim int) int64 {
-	return 2 * pageLen * int64(heads) * int64(headDim+padLanes(headDim))
-}
+// SetLen makes n the number of positions held. Fewer forgets the last ones: appending the same rows again gives the same
+// bits. More takes over what the blocks hold of another sequence that began with the same rows.
+func (kv *KV) SetLen(n int) { kv.length = n }
 
 // padLanes is the length of a row of n elements that is read by whole lanes.
 func padLanes(n int) int { return (n + lanes - 1) / lanes * lanes }
 
-// Append stores the keys and values of the next rows positions: k and v are rows x heads*headDim.
+// Append stores the keys and values of the next rows positions: k and v are rows x heads*headDim. The blocks must be there.
 func (kv *KV) Append(k, v []float32, rows int) {
 	width := kv.heads * kv.headDim
 	k, v = k[:rows*width], v[:rows*width]
 	for rows > 0 {
-		if kv.length == len(kv.pages)*pageLen {
-			kv.pages = append(kv.pages, make([]uint16, kvPageBytes(kv.heads, kv.headDim)/2))
-		}
 		n := min(rows, appendRows, pageLen-kv.length%pageLen)
 		for h := range kv.heads {
 			kv.store(h, k, v, n)
@@ -57,7 +62,7 @@ func (kv *KV) Append(k, v []float32, rows int) {
 // appendRows is how many keys are transposed together, and appendDims how many of their elements.
 const appendRows, appendDims = 16, 64
 
-// store writes the next n keys and values of one head to their page.
+// store writes the next n keys and values of one head to their block.
 func (kv *KV) store(head int, k, v []float32, n int) {
 	var half [appendRows][appendDims]uint16
 	keys, values := kv.page(kv.length/pageLen, head)
@@ -79,24 +84,10 @@ func (kv *KV) store(head int, k, v []float32, n int) {
 	}
 }
 
-// page returns K and V of one head in one page.
-func (kv *KV) page(page, head int) (keys, values []uint16) {
+// page returns K and V of one head in one block.
+func (kv *KV) page(block, head int) (keys, values []uint16) {
 	kSize, vSize := pageLen*kv.headDim, pageLen*padLanes(kv.headDim)
-	p := kv.pages[page][head*(kSize+vSize) : (head+1)*(kSize+vSize)]
+	from := kv.at + head*(kSize+vSize)
+	p := (*kv.blocks)[block][from : from+kSize+vSize]
 	return p[:kSize], p[kSize:]
-}
-
-// Truncate forgets the positions from n on and frees the pages that hold no other. Appending the same rows again
-// gives the same bits.
-func (kv *KV) Truncate(n int) {
-	if n < 0 {
-		n = 0
-	}
-	if n >= kv.length {
-		return
-	}
-	kv.length = n
-	keep := (n + pageLen - 1) / pageLen
-	clear(kv.pages[keep:])
-	kv.pages = kv.pages[:keep]
 }

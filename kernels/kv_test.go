@@ -2,6 +2,7 @@ package kernels
 
 import (
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -37,15 +38,26 @@ func TestToHalf(t *testing.T) {
 	}
 }
 
+// newKV is a cache of one layer with memory of its own for some positions, between two other layers.
+func newKV(heads, dim, positions int) *KV {
+	const layers, layer = 3, 1
+	blocks := make(KVBlocks, (positions+pageLen-1)/pageLen)
+	for i := range blocks {
+		blocks[i] = make([]uint16, layers*KVBlockSize(heads, dim))
+	}
+	kv := NewKV(&blocks, layer, heads, dim)
+	return &kv
+}
+
 func TestKV(t *testing.T) { eachImpl(t, testKV) }
 
 func testKV(t *testing.T) {
 	const heads, dim = 3, 20
 	k, v := normals(21, 200*heads*dim), normals(22, 200*heads*dim)
-	kv := NewKV(heads, dim)
+	kv := newKV(heads, dim, 130)
 	kv.Append(k, v, 130)
-	if kv.Len() != 130 || kv.Bytes() != KVBytes(heads, dim, 130) || kv.Bytes() != 3*2*64*3*(20+32) {
-		t.Errorf("Len %d, Bytes %d", kv.Len(), kv.Bytes())
+	if kv.Len() != 130 || KVBytes(heads, dim, 130) != 3*2*64*3*(20+32) {
+		t.Errorf("Len %d, %d bytes", kv.Len(), KVBytes(heads, dim, 130))
 	}
 	for pos := range 130 {
 		for h := range heads {
@@ -61,10 +73,29 @@ func testKV(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range []struct{ n, length, pages int }{{500, 130, 3}, {128, 128, 2}, {70, 70, 2}, {-1, 0, 0}} {
-		kv.Truncate(c.n)
-		if kv.Len() != c.length || kv.Bytes() != KVBytes(heads, dim, 64*c.pages) {
-			t.Errorf("Truncate(%d): Len %d, Bytes %d", c.n, kv.Len(), kv.Bytes())
+	size := KVBlockSize(heads, dim)
+	for i, b := range *kv.blocks {
+		if slices.Max(b[:size]) != 0 || slices.Max(b[2*size:]) != 0 {
+			t.Errorf("block %d: another layer was written to", i)
 		}
 	}
+}
+
+// A sequence that takes over blocks of another goes on as if it had computed them.
+func TestKVTakenOver(t *testing.T) { eachImpl(t, testKVTakenOver) }
+
+func testKVTakenOver(t *testing.T) {
+	w := NewWorkers(1)
+	defer w.Close()
+	c := newAttnCase(23, 4, 2, 16, 150)
+	want := c.run(w, 150)
+	first := newKV(2, 16, 150)
+	first.Append(c.k, c.v, 150)
+	blocks := append(slices.Clone((*first.blocks)[:2]), make([]uint16, len((*first.blocks)[0])))
+	kv := NewKV(&blocks, 1, 2, 16)
+	kv.SetLen(128)
+	kv.Append(c.k[128*32:], c.v[128*32:], 22)
+	out := make([]float32, 22*64)
+	Attention(w, out, c.q[128*64:], []AttnSeq{{&kv, 128, 22}}, 4, 16, c.scale())
+	sameBits(t, "after 128 positions of another", out, want[128*64:])
 }

@@ -78,7 +78,7 @@ func vectorBits(w *Workers) map[string][]float32 {
 		NewRopeTable(128, 500000, s).Apply(fresh(name), 3, 128, 12345, Halves)
 	}
 	const heads, kvHeads, dim, positions = 6, 2, 40, 75
-	q, kv := exactly(3, positions*heads*dim, 2), NewKV(kvHeads, dim)
+	q, kv := exactly(3, positions*heads*dim, 2), newKV(kvHeads, dim, positions)
 	kv.Append(exactly(4, positions*kvHeads*dim, 2), exactly(5, positions*kvHeads*dim, 2), positions)
 	out["Attention"] = make([]float32, len(q))
 	Attention(w, out["Attention"], q, []AttnSeq{{kv, 0, positions}}, heads, dim, 0.15811388)

@@ -127,7 +127,7 @@ func TestAttentionLevels(t *testing.T) {
 			q := values(rt, "q", rows*heads*dim)
 			k, v := values(rt, "k", n*kvHeads*dim), values(rt, "v", n*kvHeads*dim)
 			asGeneric(rt, "Attention", func() []float32 {
-				kv := NewKV(kvHeads, dim)
+				kv := newKV(kvHeads, dim, n)
 				kv.Append(k, v, n)
 				out := make([]float32, len(q))
 				Attention(w, out, q, []AttnSeq{{kv, n - rows, rows}}, heads, dim, 0.25)

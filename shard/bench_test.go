@@ -29,10 +29,7 @@ func BenchmarkModel(b *testing.B) {
 
 func benchPrefill(b *testing.B, s *shard.Shard, n int) {
 	tokens := randomTokens(1, n, s.Info().Vocab)
-	q, err := s.NewSeq(n)
-	if err != nil {
-		b.Fatal(err)
-	}
+	q := newSeq(b, s, n)
 	defer q.Free()
 	clock := startClock()
 	for b.Loop() {
@@ -48,10 +45,7 @@ func benchDecode(b *testing.B, s *shard.Shard, seqs int) {
 	const depth, run = 128, 128
 	batch := make([]shard.Rows, seqs)
 	for i := range batch {
-		q, err := s.NewSeq(depth + run)
-		if err != nil {
-			b.Fatal(err)
-		}
+		q := newSeq(b, s, depth+run)
 		defer q.Free()
 		batch[i] = shard.Rows{Seq: q, Tokens: randomTokens(uint64(i), depth, s.Info().Vocab)}
 	}
@@ -100,10 +94,7 @@ func TestStepReusesBuffers(t *testing.T) {
 	s := p.open(t, shard.Options{Workers: workers(t, 1)})[0]
 	batch := make([]shard.Rows, 24)
 	for i := range batch {
-		q, err := s.NewSeq(128)
-		if err != nil {
-			t.Fatal(err)
-		}
+		q := newSeq(t, s, 128)
 		batch[i] = shard.Rows{Seq: q, Tokens: randomTokens(uint64(i), 2, vocab), Logits: 1} // room for 62 in the first page
 	}
 	step := func() {

@@ -142,14 +142,8 @@ func TestLastLogitsOnly(t *testing.T) {
 	tokens := randomTokens(3, 10, vocab)
 	all := pipe{s}.alone(t, tokens, 10)
 	for n := range 11 {
-		a, err := s.NewSeq(10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := s.NewSeq(10)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := newSeq(t, s, 10)
+		b := newSeq(t, s, 10)
 		out, err := s.Step([]shard.Rows{{Seq: a, Tokens: tokens, Logits: n}, {Seq: b, Tokens: tokens, Logits: 10 - n}})
 		if err != nil {
 			t.Fatal(err)

@@ -149,10 +149,7 @@ func TestEncoderSteps(t *testing.T) {
 			t.Error("an encoder has no head")
 		}
 	}
-	q, err := s.NewSeq(20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	q := newSeq(t, s, 20)
 	tokens := randomTokens(1, 8, info.Vocab)
 	if _, err := s.Step([]shard.Rows{{Seq: q, Tokens: tokens, Logits: 1}}); !errors.Is(err, shard.ErrInput) {
 		t.Errorf("logits: %v", err)

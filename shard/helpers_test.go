@@ -83,13 +83,22 @@ func (p pipe) flow(t testing.TB, tokens []int32, max int) *flow {
 	t.Helper()
 	f := &flow{tokens: tokens}
 	for _, s := range p {
-		q, err := s.NewSeq(max)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.seqs = append(f.seqs, q)
+		f.seqs = append(f.seqs, newSeq(t, s, max))
 	}
 	return f
+}
+
+// newSeq opens a sequence and reserves all of it.
+func newSeq(t testing.TB, s *shard.Shard, max int) *shard.Seq {
+	t.Helper()
+	q, err := s.NewSeq(max, nil)
+	if err == nil {
+		err = q.Reserve(max)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
 }
 
 func (f *flow) free() {

@@ -203,10 +203,7 @@ func TestStepRefuses(t *testing.T) {
 	line := p.open(t, shard.Options{Workers: workers(t, 1)}, 2)
 	first, last := line[0], line[1]
 	seq := func(s *shard.Shard) *shard.Seq {
-		q, err := s.NewSeq(8)
-		if err != nil {
-			t.Fatal(err)
-		}
+		q := newSeq(t, s, 8)
 		return q
 	}
 	a, b, c, freed := seq(first), seq(first), seq(last), seq(first)
@@ -245,7 +242,7 @@ func TestStepRefuses(t *testing.T) {
 	if _, err := first.Step([]shard.Rows{ok}); !errors.Is(err, shard.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
-	if _, err := first.NewSeq(1); !errors.Is(err, shard.ErrClosed) {
+	if _, err := first.NewSeq(1, nil); !errors.Is(err, shard.ErrClosed) {
 		t.Errorf("NewSeq after Close: %v", err)
 	}
 	b.Rewind(0)
@@ -265,32 +262,42 @@ func TestBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	a, err := s.NewSeq(100)
+	a := newSeq(t, s, 100)
+	b, err := s.NewSeq(100, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.NewSeq(65); !errors.Is(err, shard.ErrNoMemory) || !strings.Contains(err.Error(), "65 positions") {
+	if err := b.Reserve(65); !errors.Is(err, shard.ErrNoMemory) || !strings.Contains(err.Error(), "65 positions") {
 		t.Errorf("over the budget: %v", err)
 	}
-	b, err := s.NewSeq(64)
-	if err != nil {
+	if st := s.KVStats(); st.InUse != 2 || st.Available != 1 || st.Bytes != info.KVBytes(span, 100) || st.Budget != budget {
+		t.Errorf("after a refusal: %+v", st)
+	}
+	if _, err := s.Step([]shard.Rows{{Seq: b, X: make([]float32, 64)}}); !errors.Is(err, shard.ErrNoMemory) {
+		t.Errorf("a step of what is not reserved: %v", err)
+	}
+	if err := b.Reserve(64); err != nil {
 		t.Errorf("what is left of the budget is refused: %v", err)
 	}
+	if err := b.Reserve(101); !errors.Is(err, shard.ErrContext) {
+		t.Errorf("more than it was opened for: %v", err)
+	}
 	for _, n := range []int{0, -1, info.Context + 1} {
-		if _, err := s.NewSeq(n); !errors.Is(err, shard.ErrContext) {
+		if _, err := s.NewSeq(n, nil); !errors.Is(err, shard.ErrContext) {
 			t.Errorf("%d positions: %v", n, err)
 		}
 	}
 	a.Free()
 	a.Free()
-	if got := s.Reserved(); got != info.KVBytes(span, 64) {
-		t.Errorf("%d bytes reserved after Free", got)
+	if st := s.KVStats(); st.InUse != 1 || st.Free != 2 || st.Available != 2 {
+		t.Errorf("after Free: %+v", st)
 	}
-	if _, err := s.NewSeq(100); err != nil {
-		t.Errorf("after Free: %v", err)
-	}
+	newSeq(t, s, 100)
 	if a.Len() != 0 {
 		t.Error("a freed sequence has positions")
+	}
+	if err := a.Reserve(1); !errors.Is(err, shard.ErrClosed) {
+		t.Errorf("Reserve after Free: %v", err)
 	}
 	b.Free()
 }
@@ -335,10 +342,7 @@ func FuzzModel(f *testing.F) {
 			t.Fatalf("a model that was cut: %v", err)
 		}
 		defer s.Close()
-		q, err := s.NewSeq(min(4, info.Context))
-		if err != nil {
-			t.Fatal(err)
-		}
+		q := newSeq(t, s, min(4, info.Context))
 		rows := shard.Rows{Seq: q, Tokens: []int32{0}, Logits: 1}
 		if info.Encoder {
 			rows.Logits = 0

@@ -79,7 +79,7 @@ func countParams(p arch.Params, tied bool) (int64, error) {
 	return sum, nil
 }
 
-// KVBytes is the memory that a sequence of a number of positions takes in the layers of a span.
+// KVBytes is the memory that a sequence of a number of positions takes in the layers of a span: whole blocks.
 func (i Info) KVBytes(span Span, positions int) int64 {
 	return int64(span.Layers()) * kernels.KVBytes(i.KVHeads, i.HeadDim, positions)
 }

@@ -9,7 +9,6 @@ package shard
 import (
 	"errors"
 	"fmt"
-	"sync"
 
 	"lamina/kernels"
 	"lamina/shard/arch"
@@ -19,8 +18,8 @@ import (
 
 // Reasons for refusing; every error of this package wraps one of these, or one of gguf, packed or arch.
 var (
-	// ErrNoMemory: the sequence's cache does not fit the budget. Try again when others have ended, or
-	// with fewer positions.
+	// ErrNoMemory: the sequence's cache does not fit the budget, or was not reserved. Try again when others have
+	// ended, or with fewer positions.
 	ErrNoMemory = errors.New("no memory for the sequence")
 	// ErrContext: more positions than the sequence was opened for, or than the model has.
 	ErrContext = errors.New("context length exceeded")
@@ -52,7 +51,8 @@ type Source interface {
 type Options struct {
 	// Workers does the arithmetic. It stays the caller's and outlives the Shard.
 	Workers *kernels.Workers
-	// KVBudget bounds the bytes of all sequences' caches; 0 means no bound.
+	// KVBudget bounds the bytes of the KV cache: of all sequences and of what is kept for later ones; 0 means no
+	// bound, and then all that is named is kept until TrimKV or Close.
 	KVBudget int64
 	// MaxRows is the most rows that go through the layers together; a larger step is cut into slices of
 	// that many, so that buffers stay bounded. 0 means 512.
@@ -62,7 +62,8 @@ type Options struct {
 const defaultMaxRows = 512
 
 // Shard is a loaded span of one model. Step is not safe for concurrent use; the stage that owns the
-// Shard serialises it. NewSeq and Free may be called from other goroutines meanwhile.
+// Shard serialises it. NewSeq, and what is done to sequences that are not in the step, may go on in other goroutines
+// meanwhile; KVStats, SetKVBudget and TrimKV may at any time.
 type Shard struct {
 	info   Info
 	params arch.Params
@@ -73,10 +74,7 @@ type Shard struct {
 	layers []arch.Layer
 	head   *arch.Head // last span of a decoder
 	step   stepState
-
-	mu       sync.Mutex // guards what follows
-	reserved int64
-	closed   bool
+	pool   *pool
 }
 
 // Open loads the span of a model: meta is its metadata part, src brings the others. Nothing is copied
@@ -101,6 +99,7 @@ func Open(meta *gguf.File, src Source, span Span, opt Options) (*Shard, error) {
 	}
 	s := &Shard{info: info, params: params, span: span, opt: opt}
 	s.step.arch = arch.NewStep(params, span.First, opt.Workers)
+	s.pool = newPool(int(info.KVBytes(span, BlockLen)), opt.KVBudget)
 	if err := s.load(src); err != nil {
 		return nil, err
 	}
@@ -167,12 +166,10 @@ func (s *Shard) last() bool { return s.span.End == s.info.Layers }
 // Span returns the layers that the Shard holds.
 func (s *Shard) Span() Span { return s.span }
 
-// Close ends the use of the parts: no Step may be running, and none succeeds afterwards. The sequences
-// need not be freed before.
+// Close ends the use of the parts and gives the KV cache's memory back: no Step may be running, and none succeeds
+// afterwards. The sequences need not be freed before.
 func (s *Shard) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
+	s.pool.close()
 	s.embed, s.layers, s.head, s.step = nil, nil, nil, stepState{}
 	return nil
 }

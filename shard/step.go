@@ -43,7 +43,7 @@ const keep = 4 << 20
 // text whole, in a sequence without positions, and its last span returns one embedding of Hidden elements. All rows share the
 // matrix products; the bits of a row's result do not depend on the others, nor on how a sequence's rows
 // are spread over steps. The results are good until the next Step. On an error, which wraps ErrInput,
-// ErrContext or ErrClosed, nothing has changed.
+// ErrContext, ErrNoMemory (rows beyond what is reserved) or ErrClosed, nothing has changed.
 func (s *Shard) Step(batch []Rows) ([][]float32, error) {
 	total, logits, err := s.check(batch)
 	if err != nil {
@@ -74,15 +74,18 @@ func (s *Shard) Step(batch []Rows) ([][]float32, error) {
 	for at := (cursor{}); at.entry < len(batch); {
 		at = s.slice(batch, at)
 	}
+	for i := range batch {
+		batch[i].Seq.offer()
+	}
 	return st.res, nil
 }
 
 // check refuses a batch that cannot be computed, before anything is. It returns the number of rows, and
 // of those that want logits.
 func (s *Shard) check(batch []Rows) (total, logits int, err error) {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
+	s.pool.mu.Lock()
+	closed := s.pool.closed
+	s.pool.mu.Unlock()
 	if closed {
 		return 0, 0, ErrClosed
 	}
@@ -119,6 +122,8 @@ func (s *Shard) checkRows(r Rows) error {
 		return fmt.Errorf("%w: an encoder takes a text whole, the sequence has %d positions already", ErrInput, r.Seq.Len())
 	case n > r.Seq.max-r.Seq.Len():
 		return fmt.Errorf("%w: %d rows after %d positions, the sequence was opened for %d", ErrContext, n, r.Seq.Len(), r.Seq.max)
+	case n > r.Seq.room():
+		return fmt.Errorf("%w: %d rows after %d positions, %d are reserved", ErrNoMemory, n, r.Seq.Len(), r.Seq.Len()+r.Seq.room())
 	}
 	for _, t := range r.Tokens {
 		if t < 0 || int(t) >= s.info.Vocab {

@@ -13,8 +13,8 @@ const splitRows = 16
 
 // Run is the rows of one sequence in a step.
 type Run struct {
-	KV    []*kernels.KV // its cache, one for each layer of the span
-	First int           // position of its first row
+	KV    []kernels.KV // its cache, one for each layer of the span
+	First int          // position of its first row
 	Rows  int
 }
 
@@ -190,7 +190,7 @@ func (s *Step) attend(q, k, v, sinks []float32) []float32 {
 	s.seqs = s.seqs[:0]
 	at := 0
 	for _, r := range s.runs {
-		kv := r.KV[s.layer]
+		kv := &r.KV[s.layer]
 		kv.Append(k[at*nk:(at+r.Rows)*nk], v[at*nk:(at+r.Rows)*nk], r.Rows)
 		s.seqs = append(s.seqs, kernels.AttnSeq{KV: kv, First: r.First, Rows: r.Rows})
 		at += r.Rows

@@ -28,7 +28,12 @@ func (s *shardStepper) Shape() Shape { return s.shape }
 
 // NewSeq reserves KV in the shard.
 func (s *shardStepper) NewSeq(max int) (Seq, error) {
-	q, err := s.sh.NewSeq(max)
+	q, err := s.sh.NewSeq(max, nil)
+	if err == nil {
+		if err = q.Reserve(max); err != nil {
+			q.Free()
+		}
+	}
 	if errors.Is(err, shard.ErrNoMemory) {
 		return nil, fmt.Errorf("%w: %w", ErrNoMemory, err)
 	}

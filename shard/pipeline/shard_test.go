@@ -67,7 +67,10 @@ func (m *tinyModel) open(first, end int, kv int64) *shard.Shard {
 
 // alone runs a request through the uncut model by itself, the prompt in one step.
 func (m *tinyModel) alone(s *shard.Shard, r Request) []Token {
-	q, err := s.NewSeq(len(r.Tokens) + r.MaxNew)
+	q, err := s.NewSeq(len(r.Tokens)+r.MaxNew, nil)
+	if err == nil {
+		err = q.Reserve(len(r.Tokens) + r.MaxNew)
+	}
 	if err != nil {
 		m.t.Fatal(err)
 	}
