@@ -29882,6 +29882,9942 @@ sub2:
 	FMOVQ F19, 48(R4)
 	RET
 
+// func mulQ2Kx1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ2Kx1NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 40(R8), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 48(R8), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 56(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4d40c829 // ld1r {v9.4s}, [x1]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	FMOVS 128(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 64(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	FMOVS 144(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	FMOVS 128(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	FMOVS 144(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x2f08a529 // uxtl v9.8h, v9.8b
+	WORD $0x2f10a529 // uxtl v9.4s, v9.4h
+	FMOVD 0(R3), F6
+	WORD $0x4f868104 // mul v4.4s, v8.4s, v6.s[0]
+	WORD $0x6fa60124 // mla v4.4s, v9.4s, v6.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	FMOVQ 16(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4d40c829 // ld1r {v9.4s}, [x1]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	FMOVS 132(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 80(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	FMOVS 148(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3cdc84 // fmul v4.4s, v4.4s, v28.4s
+	WORD $0x4f851081 // fmla v1.4s, v4.4s, v5.s[0]
+	FMOVS 132(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	FMOVS 148(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x2f08a529 // uxtl v9.8h, v9.8b
+	WORD $0x2f10a529 // uxtl v9.4s, v9.4h
+	FMOVD 0(R3), F6
+	WORD $0x4f868104 // mul v4.4s, v8.4s, v6.s[0]
+	WORD $0x6fa60124 // mla v4.4s, v9.4s, v6.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x4f851081 // fmla v1.4s, v4.4s, v5.s[0]
+	FMOVQ 32(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4d40c829 // ld1r {v9.4s}, [x1]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	FMOVS 136(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 96(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	FMOVS 152(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4f851082 // fmla v2.4s, v4.4s, v5.s[0]
+	FMOVS 136(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	FMOVS 152(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x2f08a529 // uxtl v9.8h, v9.8b
+	WORD $0x2f10a529 // uxtl v9.4s, v9.4h
+	FMOVD 0(R3), F6
+	WORD $0x4f868104 // mul v4.4s, v8.4s, v6.s[0]
+	WORD $0x6fa60124 // mla v4.4s, v9.4s, v6.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f851082 // fmla v2.4s, v4.4s, v5.s[0]
+	FMOVQ 48(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4d40c829 // ld1r {v9.4s}, [x1]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	FMOVS 140(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 112(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	FMOVS 156(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4f851083 // fmla v3.4s, v4.4s, v5.s[0]
+	FMOVS 140(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	FMOVS 156(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x2f08a529 // uxtl v9.8h, v9.8b
+	WORD $0x2f10a529 // uxtl v9.4s, v9.4h
+	FMOVD 0(R3), F6
+	WORD $0x4f868104 // mul v4.4s, v8.4s, v6.s[0]
+	WORD $0x6fa60124 // mla v4.4s, v9.4s, v6.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e36dc84 // fmul v4.4s, v4.4s, v22.4s
+	WORD $0x4f851083 // fmla v3.4s, v4.4s, v5.s[0]
+	ADD $160, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $8, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	RET
+
+// func mulQ2Kx2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ2Kx2NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 40(R8), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 48(R8), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 56(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4d40c830 // ld1r {v16.4s}, [x1]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	FMOVS 128(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d89 // mul v9.4s, v12.4s, v15.4s
+	FMOVQ 64(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	FMOVS 144(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9589 // mla v9.4s, v12.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4faa1124 // fmla v4.4s, v9.4s, v10.s[1]
+	FMOVS 128(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	FMOVS 144(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVQ 0(R3), F11
+	WORD $0x4f8b81e8 // mul v8.4s, v15.4s, v11.s[0]
+	WORD $0x6f8b0a08 // mla v8.4s, v16.4s, v11.s[2]
+	WORD $0x4fab81e9 // mul v9.4s, v15.4s, v11.s[1]
+	WORD $0x6fab0a09 // mla v9.4s, v16.4s, v11.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e39dd08 // fmul v8.4s, v8.4s, v25.4s
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x4faa1124 // fmla v4.4s, v9.4s, v10.s[1]
+	FMOVQ 16(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4d40c830 // ld1r {v16.4s}, [x1]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	FMOVS 132(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d89 // mul v9.4s, v12.4s, v15.4s
+	FMOVQ 80(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	FMOVS 148(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9589 // mla v9.4s, v12.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8a1101 // fmla v1.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4faa1125 // fmla v5.4s, v9.4s, v10.s[1]
+	FMOVS 132(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	FMOVS 148(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVQ 0(R3), F11
+	WORD $0x4f8b81e8 // mul v8.4s, v15.4s, v11.s[0]
+	WORD $0x6f8b0a08 // mla v8.4s, v16.4s, v11.s[2]
+	WORD $0x4fab81e9 // mul v9.4s, v15.4s, v11.s[1]
+	WORD $0x6fab0a09 // mla v9.4s, v16.4s, v11.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x4f8a1101 // fmla v1.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4faa1125 // fmla v5.4s, v9.4s, v10.s[1]
+	FMOVQ 32(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4d40c830 // ld1r {v16.4s}, [x1]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	FMOVS 136(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d89 // mul v9.4s, v12.4s, v15.4s
+	FMOVQ 96(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	FMOVS 152(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9589 // mla v9.4s, v12.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f8a1102 // fmla v2.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4faa1126 // fmla v6.4s, v9.4s, v10.s[1]
+	FMOVS 136(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	FMOVS 152(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVQ 0(R3), F11
+	WORD $0x4f8b81e8 // mul v8.4s, v15.4s, v11.s[0]
+	WORD $0x6f8b0a08 // mla v8.4s, v16.4s, v11.s[2]
+	WORD $0x4fab81e9 // mul v9.4s, v15.4s, v11.s[1]
+	WORD $0x6fab0a09 // mla v9.4s, v16.4s, v11.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f8a1102 // fmla v2.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e37dd29 // fmul v9.4s, v9.4s, v23.4s
+	WORD $0x4faa1126 // fmla v6.4s, v9.4s, v10.s[1]
+	FMOVQ 48(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4d40c830 // ld1r {v16.4s}, [x1]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	FMOVS 140(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d89 // mul v9.4s, v12.4s, v15.4s
+	FMOVQ 112(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	FMOVS 156(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9589 // mla v9.4s, v12.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f8a1103 // fmla v3.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3add29 // fmul v9.4s, v9.4s, v26.4s
+	WORD $0x4faa1127 // fmla v7.4s, v9.4s, v10.s[1]
+	FMOVS 140(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	FMOVS 156(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVQ 0(R3), F11
+	WORD $0x4f8b81e8 // mul v8.4s, v15.4s, v11.s[0]
+	WORD $0x6f8b0a08 // mla v8.4s, v16.4s, v11.s[2]
+	WORD $0x4fab81e9 // mul v9.4s, v15.4s, v11.s[1]
+	WORD $0x6fab0a09 // mla v9.4s, v16.4s, v11.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e36dd08 // fmul v8.4s, v8.4s, v22.4s
+	WORD $0x4f8a1103 // fmla v3.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e36dd29 // fmul v9.4s, v9.4s, v22.4s
+	WORD $0x4faa1127 // fmla v7.4s, v9.4s, v10.s[1]
+	ADD $160, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulQ2Kx3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ2Kx3NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 32(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 40(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	WORD $0x4d40c831 // ld1r {v17.4s}, [x1]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0e060f // ushr v15.16b, v16.16b, #2
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0c060f // ushr v15.16b, v16.16b, #4
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	FMOVS 128(R0), F16
+	WORD $0x4e3e1e10 // and v16.16b, v16.16b, v30.16b
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	WORD $0x4eb09d26 // mul v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09d67 // mul v7.4s, v11.4s, v16.4s
+	WORD $0x4eb09da8 // mul v8.4s, v13.4s, v16.4s
+	FMOVQ 64(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0e060f // ushr v15.16b, v16.16b, #2
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0c060f // ushr v15.16b, v16.16b, #4
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	FMOVS 144(R0), F16
+	WORD $0x4e3e1e10 // and v16.16b, v16.16b, v30.16b
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	WORD $0x4eb09526 // mla v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09567 // mla v7.4s, v11.4s, v16.4s
+	WORD $0x4eb095a8 // mla v8.4s, v13.4s, v16.4s
+	FMOVD 0(R2), F9
+	ADD $8, R2, R15
+	WORD $0x4d4081e9 // ld1 {v9.s}[2], [x15]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3ddcc6 // fmul v6.4s, v6.4s, v29.4s
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3ddce7 // fmul v7.4s, v7.4s, v29.4s
+	WORD $0x4fa910e2 // fmla v2.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f891904 // fmla v4.4s, v8.4s, v9.s[2]
+	FMOVS 128(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVS 144(R0), F17
+	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
+	WORD $0x2f08a631 // uxtl v17.8h, v17.8b
+	WORD $0x2f10a631 // uxtl v17.4s, v17.4h
+	FMOVQ 0(R3), F10
+	FMOVD 16(R3), F11
+	WORD $0x4f8a8206 // mul v6.4s, v16.4s, v10.s[0]
+	WORD $0x6faa0a26 // mla v6.4s, v17.4s, v10.s[3]
+	WORD $0x4faa8207 // mul v7.4s, v16.4s, v10.s[1]
+	WORD $0x6f8b0227 // mla v7.4s, v17.4s, v11.s[0]
+	WORD $0x4f8a8a08 // mul v8.4s, v16.4s, v10.s[2]
+	WORD $0x6fab0228 // mla v8.4s, v17.4s, v11.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3bdcc6 // fmul v6.4s, v6.4s, v27.4s
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
+	WORD $0x4fa910e2 // fmla v2.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f891904 // fmla v4.4s, v8.4s, v9.s[2]
+	FMOVQ 16(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	WORD $0x4d40c831 // ld1r {v17.4s}, [x1]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0e060f // ushr v15.16b, v16.16b, #2
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0c060f // ushr v15.16b, v16.16b, #4
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	FMOVS 132(R0), F16
+	WORD $0x4e3e1e10 // and v16.16b, v16.16b, v30.16b
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	WORD $0x4eb09d26 // mul v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09d67 // mul v7.4s, v11.4s, v16.4s
+	WORD $0x4eb09da8 // mul v8.4s, v13.4s, v16.4s
+	FMOVQ 80(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0e060f // ushr v15.16b, v16.16b, #2
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0c060f // ushr v15.16b, v16.16b, #4
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	FMOVS 148(R0), F16
+	WORD $0x4e3e1e10 // and v16.16b, v16.16b, v30.16b
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	WORD $0x4eb09526 // mla v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09567 // mla v7.4s, v11.4s, v16.4s
+	WORD $0x4eb095a8 // mla v8.4s, v13.4s, v16.4s
+	FMOVD 0(R2), F9
+	ADD $8, R2, R15
+	WORD $0x4d4081e9 // ld1 {v9.s}[2], [x15]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3cdcc6 // fmul v6.4s, v6.4s, v28.4s
+	WORD $0x4f8910c1 // fmla v1.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3cdce7 // fmul v7.4s, v7.4s, v28.4s
+	WORD $0x4fa910e3 // fmla v3.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f891905 // fmla v5.4s, v8.4s, v9.s[2]
+	FMOVS 132(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVS 148(R0), F17
+	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
+	WORD $0x2f08a631 // uxtl v17.8h, v17.8b
+	WORD $0x2f10a631 // uxtl v17.4s, v17.4h
+	FMOVQ 0(R3), F10
+	FMOVD 16(R3), F11
+	WORD $0x4f8a8206 // mul v6.4s, v16.4s, v10.s[0]
+	WORD $0x6faa0a26 // mla v6.4s, v17.4s, v10.s[3]
+	WORD $0x4faa8207 // mul v7.4s, v16.4s, v10.s[1]
+	WORD $0x6f8b0227 // mla v7.4s, v17.4s, v11.s[0]
+	WORD $0x4f8a8a08 // mul v8.4s, v16.4s, v10.s[2]
+	WORD $0x6fab0228 // mla v8.4s, v17.4s, v11.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4f8910c1 // fmla v1.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3adce7 // fmul v7.4s, v7.4s, v26.4s
+	WORD $0x4fa910e3 // fmla v3.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f891905 // fmla v5.4s, v8.4s, v9.s[2]
+	ADD $160, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $24, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	ADD R5, R4
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block2:
+	MOVD R0, R8
+	FMOVD 16(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 24(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 48(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 56(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 32(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	WORD $0x4d40c831 // ld1r {v17.4s}, [x1]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0e060f // ushr v15.16b, v16.16b, #2
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0c060f // ushr v15.16b, v16.16b, #4
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	FMOVS 136(R0), F16
+	WORD $0x4e3e1e10 // and v16.16b, v16.16b, v30.16b
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	WORD $0x4eb09d26 // mul v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09d67 // mul v7.4s, v11.4s, v16.4s
+	WORD $0x4eb09da8 // mul v8.4s, v13.4s, v16.4s
+	FMOVQ 96(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0e060f // ushr v15.16b, v16.16b, #2
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0c060f // ushr v15.16b, v16.16b, #4
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	FMOVS 152(R0), F16
+	WORD $0x4e3e1e10 // and v16.16b, v16.16b, v30.16b
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	WORD $0x4eb09526 // mla v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09567 // mla v7.4s, v11.4s, v16.4s
+	WORD $0x4eb095a8 // mla v8.4s, v13.4s, v16.4s
+	FMOVD 0(R2), F9
+	ADD $8, R2, R15
+	WORD $0x4d4081e9 // ld1 {v9.s}[2], [x15]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3ddcc6 // fmul v6.4s, v6.4s, v29.4s
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3ddce7 // fmul v7.4s, v7.4s, v29.4s
+	WORD $0x4fa910e2 // fmla v2.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f891904 // fmla v4.4s, v8.4s, v9.s[2]
+	FMOVS 136(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVS 152(R0), F17
+	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
+	WORD $0x2f08a631 // uxtl v17.8h, v17.8b
+	WORD $0x2f10a631 // uxtl v17.4s, v17.4h
+	FMOVQ 0(R3), F10
+	FMOVD 16(R3), F11
+	WORD $0x4f8a8206 // mul v6.4s, v16.4s, v10.s[0]
+	WORD $0x6faa0a26 // mla v6.4s, v17.4s, v10.s[3]
+	WORD $0x4faa8207 // mul v7.4s, v16.4s, v10.s[1]
+	WORD $0x6f8b0227 // mla v7.4s, v17.4s, v11.s[0]
+	WORD $0x4f8a8a08 // mul v8.4s, v16.4s, v10.s[2]
+	WORD $0x6fab0228 // mla v8.4s, v17.4s, v11.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3bdcc6 // fmul v6.4s, v6.4s, v27.4s
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
+	WORD $0x4fa910e2 // fmla v2.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f891904 // fmla v4.4s, v8.4s, v9.s[2]
+	FMOVQ 48(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	WORD $0x4d40c831 // ld1r {v17.4s}, [x1]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0e060f // ushr v15.16b, v16.16b, #2
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0c060f // ushr v15.16b, v16.16b, #4
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	FMOVS 140(R0), F16
+	WORD $0x4e3e1e10 // and v16.16b, v16.16b, v30.16b
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	WORD $0x4eb09d26 // mul v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09d67 // mul v7.4s, v11.4s, v16.4s
+	WORD $0x4eb09da8 // mul v8.4s, v13.4s, v16.4s
+	FMOVQ 112(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0e060f // ushr v15.16b, v16.16b, #2
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0c060f // ushr v15.16b, v16.16b, #4
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	FMOVS 156(R0), F16
+	WORD $0x4e3e1e10 // and v16.16b, v16.16b, v30.16b
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	WORD $0x4eb09526 // mla v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09567 // mla v7.4s, v11.4s, v16.4s
+	WORD $0x4eb095a8 // mla v8.4s, v13.4s, v16.4s
+	FMOVD 0(R2), F9
+	ADD $8, R2, R15
+	WORD $0x4d4081e9 // ld1 {v9.s}[2], [x15]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3cdcc6 // fmul v6.4s, v6.4s, v28.4s
+	WORD $0x4f8910c1 // fmla v1.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3cdce7 // fmul v7.4s, v7.4s, v28.4s
+	WORD $0x4fa910e3 // fmla v3.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f891905 // fmla v5.4s, v8.4s, v9.s[2]
+	FMOVS 140(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVS 156(R0), F17
+	WORD $0x6f0c0631 // ushr v17.16b, v17.16b, #4
+	WORD $0x2f08a631 // uxtl v17.8h, v17.8b
+	WORD $0x2f10a631 // uxtl v17.4s, v17.4h
+	FMOVQ 0(R3), F10
+	FMOVD 16(R3), F11
+	WORD $0x4f8a8206 // mul v6.4s, v16.4s, v10.s[0]
+	WORD $0x6faa0a26 // mla v6.4s, v17.4s, v10.s[3]
+	WORD $0x4faa8207 // mul v7.4s, v16.4s, v10.s[1]
+	WORD $0x6f8b0227 // mla v7.4s, v17.4s, v11.s[0]
+	WORD $0x4f8a8a08 // mul v8.4s, v16.4s, v10.s[2]
+	WORD $0x6fab0228 // mla v8.4s, v17.4s, v11.s[1]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4f8910c1 // fmla v1.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3adce7 // fmul v7.4s, v7.4s, v26.4s
+	WORD $0x4fa910e3 // fmla v3.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f891905 // fmla v5.4s, v8.4s, v9.s[2]
+	ADD $160, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $24, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F0, 32(R4)
+	FMOVQ F1, 48(R4)
+	ADD R5, R4
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 32(R4)
+	FMOVQ F5, 48(R4)
+	RET
+
+// func mulQ2Kx4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ2Kx4NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 32(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 40(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4d40c836 // ld1r {v22.4s}, [x1]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	FMOVS 128(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59dc9 // mul v9.4s, v14.4s, v21.4s
+	WORD $0x4eb59e0a // mul v10.4s, v16.4s, v21.4s
+	WORD $0x4eb59e4b // mul v11.4s, v18.4s, v21.4s
+	FMOVQ 64(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	FMOVS 144(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595c9 // mla v9.4s, v14.4s, v21.4s
+	WORD $0x4eb5960a // mla v10.4s, v16.4s, v21.4s
+	WORD $0x4eb5964b // mla v11.4s, v18.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3ddd4a // fmul v10.4s, v10.4s, v29.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3ddd6b // fmul v11.4s, v11.4s, v29.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVS 128(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	FMOVS 144(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVQ 0(R3), F13
+	FMOVQ 16(R3), F14
+	WORD $0x4f8d82a8 // mul v8.4s, v21.4s, v13.s[0]
+	WORD $0x6f8e02c8 // mla v8.4s, v22.4s, v14.s[0]
+	WORD $0x4fad82a9 // mul v9.4s, v21.4s, v13.s[1]
+	WORD $0x6fae02c9 // mla v9.4s, v22.4s, v14.s[1]
+	WORD $0x4f8d8aaa // mul v10.4s, v21.4s, v13.s[2]
+	WORD $0x6f8e0aca // mla v10.4s, v22.4s, v14.s[2]
+	WORD $0x4fad8aab // mul v11.4s, v21.4s, v13.s[3]
+	WORD $0x6fae0acb // mla v11.4s, v22.4s, v14.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVQ 16(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4d40c836 // ld1r {v22.4s}, [x1]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	FMOVS 132(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59dc9 // mul v9.4s, v14.4s, v21.4s
+	WORD $0x4eb59e0a // mul v10.4s, v16.4s, v21.4s
+	WORD $0x4eb59e4b // mul v11.4s, v18.4s, v21.4s
+	FMOVQ 80(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	FMOVS 148(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595c9 // mla v9.4s, v14.4s, v21.4s
+	WORD $0x4eb5960a // mla v10.4s, v16.4s, v21.4s
+	WORD $0x4eb5964b // mla v11.4s, v18.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3cdd4a // fmul v10.4s, v10.4s, v28.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3cdd6b // fmul v11.4s, v11.4s, v28.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	FMOVS 132(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	FMOVS 148(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVQ 0(R3), F13
+	FMOVQ 16(R3), F14
+	WORD $0x4f8d82a8 // mul v8.4s, v21.4s, v13.s[0]
+	WORD $0x6f8e02c8 // mla v8.4s, v22.4s, v14.s[0]
+	WORD $0x4fad82a9 // mul v9.4s, v21.4s, v13.s[1]
+	WORD $0x6fae02c9 // mla v9.4s, v22.4s, v14.s[1]
+	WORD $0x4f8d8aaa // mul v10.4s, v21.4s, v13.s[2]
+	WORD $0x6f8e0aca // mla v10.4s, v22.4s, v14.s[2]
+	WORD $0x4fad8aab // mul v11.4s, v21.4s, v13.s[3]
+	WORD $0x6fae0acb // mla v11.4s, v22.4s, v14.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3add29 // fmul v9.4s, v9.4s, v26.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3add6b // fmul v11.4s, v11.4s, v26.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	ADD $160, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	ADD R5, R4
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	ADD R5, R4
+	FMOVQ F6, 0(R4)
+	FMOVQ F7, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block2:
+	MOVD R0, R8
+	FMOVD 16(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 24(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 48(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 56(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 32(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4d40c836 // ld1r {v22.4s}, [x1]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	FMOVS 136(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59dc9 // mul v9.4s, v14.4s, v21.4s
+	WORD $0x4eb59e0a // mul v10.4s, v16.4s, v21.4s
+	WORD $0x4eb59e4b // mul v11.4s, v18.4s, v21.4s
+	FMOVQ 96(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	FMOVS 152(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595c9 // mla v9.4s, v14.4s, v21.4s
+	WORD $0x4eb5960a // mla v10.4s, v16.4s, v21.4s
+	WORD $0x4eb5964b // mla v11.4s, v18.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3ddd4a // fmul v10.4s, v10.4s, v29.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3ddd6b // fmul v11.4s, v11.4s, v29.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVS 136(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	FMOVS 152(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVQ 0(R3), F13
+	FMOVQ 16(R3), F14
+	WORD $0x4f8d82a8 // mul v8.4s, v21.4s, v13.s[0]
+	WORD $0x6f8e02c8 // mla v8.4s, v22.4s, v14.s[0]
+	WORD $0x4fad82a9 // mul v9.4s, v21.4s, v13.s[1]
+	WORD $0x6fae02c9 // mla v9.4s, v22.4s, v14.s[1]
+	WORD $0x4f8d8aaa // mul v10.4s, v21.4s, v13.s[2]
+	WORD $0x6f8e0aca // mla v10.4s, v22.4s, v14.s[2]
+	WORD $0x4fad8aab // mul v11.4s, v21.4s, v13.s[3]
+	WORD $0x6fae0acb // mla v11.4s, v22.4s, v14.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4d40c836 // ld1r {v22.4s}, [x1]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	ADD $12, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	FMOVS 140(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59dc9 // mul v9.4s, v14.4s, v21.4s
+	WORD $0x4eb59e0a // mul v10.4s, v16.4s, v21.4s
+	WORD $0x4eb59e4b // mul v11.4s, v18.4s, v21.4s
+	FMOVQ 112(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	ADD $28, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	FMOVS 156(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595c9 // mla v9.4s, v14.4s, v21.4s
+	WORD $0x4eb5960a // mla v10.4s, v16.4s, v21.4s
+	WORD $0x4eb5964b // mla v11.4s, v18.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3cdd4a // fmul v10.4s, v10.4s, v28.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3cdd6b // fmul v11.4s, v11.4s, v28.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	FMOVS 140(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	FMOVS 156(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVQ 0(R3), F13
+	FMOVQ 16(R3), F14
+	WORD $0x4f8d82a8 // mul v8.4s, v21.4s, v13.s[0]
+	WORD $0x6f8e02c8 // mla v8.4s, v22.4s, v14.s[0]
+	WORD $0x4fad82a9 // mul v9.4s, v21.4s, v13.s[1]
+	WORD $0x6fae02c9 // mla v9.4s, v22.4s, v14.s[1]
+	WORD $0x4f8d8aaa // mul v10.4s, v21.4s, v13.s[2]
+	WORD $0x6f8e0aca // mla v10.4s, v22.4s, v14.s[2]
+	WORD $0x4fad8aab // mul v11.4s, v21.4s, v13.s[3]
+	WORD $0x6fae0acb // mla v11.4s, v22.4s, v14.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3add29 // fmul v9.4s, v9.4s, v26.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3add6b // fmul v11.4s, v11.4s, v26.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	ADD $160, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F0, 32(R4)
+	FMOVQ F1, 48(R4)
+	ADD R5, R4
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 32(R4)
+	FMOVQ F5, 48(R4)
+	ADD R5, R4
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulQ2Kx1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ2Kx1NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 40(R8), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 48(R8), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 56(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F6
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 0(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 128(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 16(R1), F6
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 64(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 144(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	FMOVS 128(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	FMOVS 144(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x2f08a529 // uxtl v9.8h, v9.8b
+	WORD $0x2f10a529 // uxtl v9.4s, v9.4h
+	FMOVD 0(R3), F6
+	WORD $0x4f868104 // mul v4.4s, v8.4s, v6.s[0]
+	WORD $0x6fa60124 // mla v4.4s, v9.4s, v6.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	FMOVQ 0(R1), F6
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 16(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 132(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 16(R1), F6
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 80(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 148(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3cdc84 // fmul v4.4s, v4.4s, v28.4s
+	WORD $0x4f851081 // fmla v1.4s, v4.4s, v5.s[0]
+	FMOVS 132(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	FMOVS 148(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x2f08a529 // uxtl v9.8h, v9.8b
+	WORD $0x2f10a529 // uxtl v9.4s, v9.4h
+	FMOVD 0(R3), F6
+	WORD $0x4f868104 // mul v4.4s, v8.4s, v6.s[0]
+	WORD $0x6fa60124 // mla v4.4s, v9.4s, v6.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x4f851081 // fmla v1.4s, v4.4s, v5.s[0]
+	FMOVQ 0(R1), F6
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 32(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 136(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 16(R1), F6
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 96(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 152(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4f851082 // fmla v2.4s, v4.4s, v5.s[0]
+	FMOVS 136(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	FMOVS 152(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x2f08a529 // uxtl v9.8h, v9.8b
+	WORD $0x2f10a529 // uxtl v9.4s, v9.4h
+	FMOVD 0(R3), F6
+	WORD $0x4f868104 // mul v4.4s, v8.4s, v6.s[0]
+	WORD $0x6fa60124 // mla v4.4s, v9.4s, v6.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f851082 // fmla v2.4s, v4.4s, v5.s[0]
+	FMOVQ 0(R1), F6
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 48(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 140(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 16(R1), F6
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	FMOVQ 112(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0e0507 // ushr v7.16b, v8.16b, #2
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	WORD $0x6f0c0507 // ushr v7.16b, v8.16b, #4
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 156(R0), F8
+	WORD $0x4e3e1d08 // and v8.16b, v8.16b, v30.16b
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4f851083 // fmla v3.4s, v4.4s, v5.s[0]
+	FMOVS 140(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x2f08a508 // uxtl v8.8h, v8.8b
+	WORD $0x2f10a508 // uxtl v8.4s, v8.4h
+	FMOVS 156(R0), F9
+	WORD $0x6f0c0529 // ushr v9.16b, v9.16b, #4
+	WORD $0x2f08a529 // uxtl v9.8h, v9.8b
+	WORD $0x2f10a529 // uxtl v9.4s, v9.4h
+	FMOVD 0(R3), F6
+	WORD $0x4f868104 // mul v4.4s, v8.4s, v6.s[0]
+	WORD $0x6fa60124 // mla v4.4s, v9.4s, v6.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e36dc84 // fmul v4.4s, v4.4s, v22.4s
+	WORD $0x4f851083 // fmla v3.4s, v4.4s, v5.s[0]
+	ADD $160, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $8, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	RET
+
+// func mulQ2Kx2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ2Kx2NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 40(R8), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 48(R8), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 56(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F12
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	FMOVQ 32(R1), F13
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 128(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d69 // mul v9.4s, v11.4s, v15.4s
+	FMOVQ 16(R1), F12
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	FMOVQ 48(R1), F13
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 64(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 144(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9569 // mla v9.4s, v11.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4faa1124 // fmla v4.4s, v9.4s, v10.s[1]
+	FMOVS 128(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	FMOVS 144(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVQ 0(R3), F11
+	WORD $0x4f8b81e8 // mul v8.4s, v15.4s, v11.s[0]
+	WORD $0x6f8b0a08 // mla v8.4s, v16.4s, v11.s[2]
+	WORD $0x4fab81e9 // mul v9.4s, v15.4s, v11.s[1]
+	WORD $0x6fab0a09 // mla v9.4s, v16.4s, v11.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e39dd08 // fmul v8.4s, v8.4s, v25.4s
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x4faa1124 // fmla v4.4s, v9.4s, v10.s[1]
+	FMOVQ 0(R1), F12
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	FMOVQ 32(R1), F13
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 16(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 132(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d69 // mul v9.4s, v11.4s, v15.4s
+	FMOVQ 16(R1), F12
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	FMOVQ 48(R1), F13
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 80(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 148(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9569 // mla v9.4s, v11.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8a1101 // fmla v1.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4faa1125 // fmla v5.4s, v9.4s, v10.s[1]
+	FMOVS 132(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	FMOVS 148(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVQ 0(R3), F11
+	WORD $0x4f8b81e8 // mul v8.4s, v15.4s, v11.s[0]
+	WORD $0x6f8b0a08 // mla v8.4s, v16.4s, v11.s[2]
+	WORD $0x4fab81e9 // mul v9.4s, v15.4s, v11.s[1]
+	WORD $0x6fab0a09 // mla v9.4s, v16.4s, v11.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x4f8a1101 // fmla v1.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4faa1125 // fmla v5.4s, v9.4s, v10.s[1]
+	FMOVQ 0(R1), F12
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	FMOVQ 32(R1), F13
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 32(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 136(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d69 // mul v9.4s, v11.4s, v15.4s
+	FMOVQ 16(R1), F12
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	FMOVQ 48(R1), F13
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 96(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 152(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9569 // mla v9.4s, v11.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f8a1102 // fmla v2.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4faa1126 // fmla v6.4s, v9.4s, v10.s[1]
+	FMOVS 136(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	FMOVS 152(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVQ 0(R3), F11
+	WORD $0x4f8b81e8 // mul v8.4s, v15.4s, v11.s[0]
+	WORD $0x6f8b0a08 // mla v8.4s, v16.4s, v11.s[2]
+	WORD $0x4fab81e9 // mul v9.4s, v15.4s, v11.s[1]
+	WORD $0x6fab0a09 // mla v9.4s, v16.4s, v11.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f8a1102 // fmla v2.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e37dd29 // fmul v9.4s, v9.4s, v23.4s
+	WORD $0x4faa1126 // fmla v6.4s, v9.4s, v10.s[1]
+	FMOVQ 0(R1), F12
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	FMOVQ 32(R1), F13
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 48(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 140(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d69 // mul v9.4s, v11.4s, v15.4s
+	FMOVQ 16(R1), F12
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	FMOVQ 48(R1), F13
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 112(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0e05ee // ushr v14.16b, v15.16b, #2
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	WORD $0x6f0c05ee // ushr v14.16b, v15.16b, #4
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 156(R0), F15
+	WORD $0x4e3e1def // and v15.16b, v15.16b, v30.16b
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9569 // mla v9.4s, v11.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f8a1103 // fmla v3.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3add29 // fmul v9.4s, v9.4s, v26.4s
+	WORD $0x4faa1127 // fmla v7.4s, v9.4s, v10.s[1]
+	FMOVS 140(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x2f08a5ef // uxtl v15.8h, v15.8b
+	WORD $0x2f10a5ef // uxtl v15.4s, v15.4h
+	FMOVS 156(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x2f08a610 // uxtl v16.8h, v16.8b
+	WORD $0x2f10a610 // uxtl v16.4s, v16.4h
+	FMOVQ 0(R3), F11
+	WORD $0x4f8b81e8 // mul v8.4s, v15.4s, v11.s[0]
+	WORD $0x6f8b0a08 // mla v8.4s, v16.4s, v11.s[2]
+	WORD $0x4fab81e9 // mul v9.4s, v15.4s, v11.s[1]
+	WORD $0x6fab0a09 // mla v9.4s, v16.4s, v11.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e36dd08 // fmul v8.4s, v8.4s, v22.4s
+	WORD $0x4f8a1103 // fmla v3.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e36dd29 // fmul v9.4s, v9.4s, v22.4s
+	WORD $0x4faa1127 // fmla v7.4s, v9.4s, v10.s[1]
+	ADD $160, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulQ2Kx3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ2Kx3NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block0:
+	MOVD R0, R8
+	ADD $64, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F18
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F19
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 64(R1), F20
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 0(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0e06d5 // ushr v21.16b, v22.16b, #2
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	WORD $0x6f0c06d5 // ushr v21.16b, v22.16b, #4
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 128(R0), F22
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	WORD $0x4eb69dec // mul v12.4s, v15.4s, v22.4s
+	WORD $0x4eb69e0d // mul v13.4s, v16.4s, v22.4s
+	WORD $0x4eb69e2e // mul v14.4s, v17.4s, v22.4s
+	FMOVQ 16(R1), F18
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 48(R1), F19
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 80(R1), F20
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 64(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0e06d5 // ushr v21.16b, v22.16b, #2
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	WORD $0x6f0c06d5 // ushr v21.16b, v22.16b, #4
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 144(R0), F22
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	WORD $0x4eb695ec // mla v12.4s, v15.4s, v22.4s
+	WORD $0x4eb6960d // mla v13.4s, v16.4s, v22.4s
+	WORD $0x4eb6962e // mla v14.4s, v17.4s, v22.4s
+	FMOVD 0(R2), F15
+	ADD $8, R2, R15
+	WORD $0x4d4081ef // ld1 {v15.s}[2], [x15]
+	FMOVD 0(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a4 // fmla v4.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19c8 // fmla v8.4s, v14.4s, v15.s[2]
+	FMOVS 128(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVS 144(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x2f08a6f7 // uxtl v23.8h, v23.8b
+	WORD $0x2f10a6f7 // uxtl v23.4s, v23.4h
+	FMOVQ 0(R3), F16
+	FMOVD 16(R3), F17
+	WORD $0x4f9082cc // mul v12.4s, v22.4s, v16.s[0]
+	WORD $0x6fb00aec // mla v12.4s, v23.4s, v16.s[3]
+	WORD $0x4fb082cd // mul v13.4s, v22.4s, v16.s[1]
+	WORD $0x6f9102ed // mla v13.4s, v23.4s, v17.s[0]
+	WORD $0x4f908ace // mul v14.4s, v22.4s, v16.s[2]
+	WORD $0x6fb102ee // mla v14.4s, v23.4s, v17.s[1]
+	FMOVD 32(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a4 // fmla v4.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19c8 // fmla v8.4s, v14.4s, v15.s[2]
+	FMOVQ 0(R1), F18
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F19
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 64(R1), F20
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 16(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0e06d5 // ushr v21.16b, v22.16b, #2
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	WORD $0x6f0c06d5 // ushr v21.16b, v22.16b, #4
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 132(R0), F22
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	WORD $0x4eb69dec // mul v12.4s, v15.4s, v22.4s
+	WORD $0x4eb69e0d // mul v13.4s, v16.4s, v22.4s
+	WORD $0x4eb69e2e // mul v14.4s, v17.4s, v22.4s
+	FMOVQ 16(R1), F18
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 48(R1), F19
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 80(R1), F20
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 80(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0e06d5 // ushr v21.16b, v22.16b, #2
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	WORD $0x6f0c06d5 // ushr v21.16b, v22.16b, #4
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 148(R0), F22
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	WORD $0x4eb695ec // mla v12.4s, v15.4s, v22.4s
+	WORD $0x4eb6960d // mla v13.4s, v16.4s, v22.4s
+	WORD $0x4eb6962e // mla v14.4s, v17.4s, v22.4s
+	FMOVD 0(R2), F15
+	ADD $8, R2, R15
+	WORD $0x4d4081ef // ld1 {v15.s}[2], [x15]
+	FMOVD 8(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1181 // fmla v1.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a5 // fmla v5.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19c9 // fmla v9.4s, v14.4s, v15.s[2]
+	FMOVS 132(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVS 148(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x2f08a6f7 // uxtl v23.8h, v23.8b
+	WORD $0x2f10a6f7 // uxtl v23.4s, v23.4h
+	FMOVQ 0(R3), F16
+	FMOVD 16(R3), F17
+	WORD $0x4f9082cc // mul v12.4s, v22.4s, v16.s[0]
+	WORD $0x6fb00aec // mla v12.4s, v23.4s, v16.s[3]
+	WORD $0x4fb082cd // mul v13.4s, v22.4s, v16.s[1]
+	WORD $0x6f9102ed // mla v13.4s, v23.4s, v17.s[0]
+	WORD $0x4f908ace // mul v14.4s, v22.4s, v16.s[2]
+	WORD $0x6fb102ee // mla v14.4s, v23.4s, v17.s[1]
+	FMOVD 40(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1181 // fmla v1.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a5 // fmla v5.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19c9 // fmla v9.4s, v14.4s, v15.s[2]
+	FMOVQ 0(R1), F18
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F19
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 64(R1), F20
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 32(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0e06d5 // ushr v21.16b, v22.16b, #2
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	WORD $0x6f0c06d5 // ushr v21.16b, v22.16b, #4
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 136(R0), F22
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	WORD $0x4eb69dec // mul v12.4s, v15.4s, v22.4s
+	WORD $0x4eb69e0d // mul v13.4s, v16.4s, v22.4s
+	WORD $0x4eb69e2e // mul v14.4s, v17.4s, v22.4s
+	FMOVQ 16(R1), F18
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 48(R1), F19
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 80(R1), F20
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 96(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0e06d5 // ushr v21.16b, v22.16b, #2
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	WORD $0x6f0c06d5 // ushr v21.16b, v22.16b, #4
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 152(R0), F22
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	WORD $0x4eb695ec // mla v12.4s, v15.4s, v22.4s
+	WORD $0x4eb6960d // mla v13.4s, v16.4s, v22.4s
+	WORD $0x4eb6962e // mla v14.4s, v17.4s, v22.4s
+	FMOVD 0(R2), F15
+	ADD $8, R2, R15
+	WORD $0x4d4081ef // ld1 {v15.s}[2], [x15]
+	FMOVD 16(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1182 // fmla v2.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a6 // fmla v6.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19ca // fmla v10.4s, v14.4s, v15.s[2]
+	FMOVS 136(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVS 152(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x2f08a6f7 // uxtl v23.8h, v23.8b
+	WORD $0x2f10a6f7 // uxtl v23.4s, v23.4h
+	FMOVQ 0(R3), F16
+	FMOVD 16(R3), F17
+	WORD $0x4f9082cc // mul v12.4s, v22.4s, v16.s[0]
+	WORD $0x6fb00aec // mla v12.4s, v23.4s, v16.s[3]
+	WORD $0x4fb082cd // mul v13.4s, v22.4s, v16.s[1]
+	WORD $0x6f9102ed // mla v13.4s, v23.4s, v17.s[0]
+	WORD $0x4f908ace // mul v14.4s, v22.4s, v16.s[2]
+	WORD $0x6fb102ee // mla v14.4s, v23.4s, v17.s[1]
+	FMOVD 48(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1182 // fmla v2.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a6 // fmla v6.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19ca // fmla v10.4s, v14.4s, v15.s[2]
+	FMOVQ 0(R1), F18
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F19
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 64(R1), F20
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 48(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0e06d5 // ushr v21.16b, v22.16b, #2
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	WORD $0x6f0c06d5 // ushr v21.16b, v22.16b, #4
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 140(R0), F22
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	WORD $0x4eb69dec // mul v12.4s, v15.4s, v22.4s
+	WORD $0x4eb69e0d // mul v13.4s, v16.4s, v22.4s
+	WORD $0x4eb69e2e // mul v14.4s, v17.4s, v22.4s
+	FMOVQ 16(R1), F18
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 48(R1), F19
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 80(R1), F20
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 112(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0e06d5 // ushr v21.16b, v22.16b, #2
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	WORD $0x6f0c06d5 // ushr v21.16b, v22.16b, #4
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 156(R0), F22
+	WORD $0x4e3e1ed6 // and v22.16b, v22.16b, v30.16b
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	WORD $0x4eb695ec // mla v12.4s, v15.4s, v22.4s
+	WORD $0x4eb6960d // mla v13.4s, v16.4s, v22.4s
+	WORD $0x4eb6962e // mla v14.4s, v17.4s, v22.4s
+	FMOVD 0(R2), F15
+	ADD $8, R2, R15
+	WORD $0x4d4081ef // ld1 {v15.s}[2], [x15]
+	FMOVD 24(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1183 // fmla v3.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a7 // fmla v7.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19cb // fmla v11.4s, v14.4s, v15.s[2]
+	FMOVS 140(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVS 156(R0), F23
+	WORD $0x6f0c06f7 // ushr v23.16b, v23.16b, #4
+	WORD $0x2f08a6f7 // uxtl v23.8h, v23.8b
+	WORD $0x2f10a6f7 // uxtl v23.4s, v23.4h
+	FMOVQ 0(R3), F16
+	FMOVD 16(R3), F17
+	WORD $0x4f9082cc // mul v12.4s, v22.4s, v16.s[0]
+	WORD $0x6fb00aec // mla v12.4s, v23.4s, v16.s[3]
+	WORD $0x4fb082cd // mul v13.4s, v22.4s, v16.s[1]
+	WORD $0x6f9102ed // mla v13.4s, v23.4s, v17.s[0]
+	WORD $0x4f908ace // mul v14.4s, v22.4s, v16.s[2]
+	WORD $0x6fb102ee // mla v14.4s, v23.4s, v17.s[1]
+	FMOVD 56(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1183 // fmla v3.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a7 // fmla v7.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19cb // fmla v11.4s, v14.4s, v15.s[2]
+	ADD $160, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $24, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	ADD R5, R4
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	RET
+
+// func mulQ2Kx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ2Kx4NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 32(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 40(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F16
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	FMOVQ 32(R1), F17
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	FMOVQ 64(R1), F18
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	FMOVQ 96(R1), F19
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 128(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59da9 // mul v9.4s, v13.4s, v21.4s
+	WORD $0x4eb59dca // mul v10.4s, v14.4s, v21.4s
+	WORD $0x4eb59deb // mul v11.4s, v15.4s, v21.4s
+	FMOVQ 16(R1), F16
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	FMOVQ 48(R1), F17
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	FMOVQ 80(R1), F18
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	FMOVQ 112(R1), F19
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 64(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 144(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595a9 // mla v9.4s, v13.4s, v21.4s
+	WORD $0x4eb595ca // mla v10.4s, v14.4s, v21.4s
+	WORD $0x4eb595eb // mla v11.4s, v15.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3ddd4a // fmul v10.4s, v10.4s, v29.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3ddd6b // fmul v11.4s, v11.4s, v29.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVS 128(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	FMOVS 144(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVQ 0(R3), F13
+	FMOVQ 16(R3), F14
+	WORD $0x4f8d82a8 // mul v8.4s, v21.4s, v13.s[0]
+	WORD $0x6f8e02c8 // mla v8.4s, v22.4s, v14.s[0]
+	WORD $0x4fad82a9 // mul v9.4s, v21.4s, v13.s[1]
+	WORD $0x6fae02c9 // mla v9.4s, v22.4s, v14.s[1]
+	WORD $0x4f8d8aaa // mul v10.4s, v21.4s, v13.s[2]
+	WORD $0x6f8e0aca // mla v10.4s, v22.4s, v14.s[2]
+	WORD $0x4fad8aab // mul v11.4s, v21.4s, v13.s[3]
+	WORD $0x6fae0acb // mla v11.4s, v22.4s, v14.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVQ 0(R1), F16
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	FMOVQ 32(R1), F17
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	FMOVQ 64(R1), F18
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	FMOVQ 96(R1), F19
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 16(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 132(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59da9 // mul v9.4s, v13.4s, v21.4s
+	WORD $0x4eb59dca // mul v10.4s, v14.4s, v21.4s
+	WORD $0x4eb59deb // mul v11.4s, v15.4s, v21.4s
+	FMOVQ 16(R1), F16
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	FMOVQ 48(R1), F17
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	FMOVQ 80(R1), F18
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	FMOVQ 112(R1), F19
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 80(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 148(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595a9 // mla v9.4s, v13.4s, v21.4s
+	WORD $0x4eb595ca // mla v10.4s, v14.4s, v21.4s
+	WORD $0x4eb595eb // mla v11.4s, v15.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3cdd4a // fmul v10.4s, v10.4s, v28.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3cdd6b // fmul v11.4s, v11.4s, v28.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	FMOVS 132(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	FMOVS 148(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVQ 0(R3), F13
+	FMOVQ 16(R3), F14
+	WORD $0x4f8d82a8 // mul v8.4s, v21.4s, v13.s[0]
+	WORD $0x6f8e02c8 // mla v8.4s, v22.4s, v14.s[0]
+	WORD $0x4fad82a9 // mul v9.4s, v21.4s, v13.s[1]
+	WORD $0x6fae02c9 // mla v9.4s, v22.4s, v14.s[1]
+	WORD $0x4f8d8aaa // mul v10.4s, v21.4s, v13.s[2]
+	WORD $0x6f8e0aca // mla v10.4s, v22.4s, v14.s[2]
+	WORD $0x4fad8aab // mul v11.4s, v21.4s, v13.s[3]
+	WORD $0x6fae0acb // mla v11.4s, v22.4s, v14.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3add29 // fmul v9.4s, v9.4s, v26.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3add6b // fmul v11.4s, v11.4s, v26.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	ADD $160, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	ADD R5, R4
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	ADD R5, R4
+	FMOVQ F6, 0(R4)
+	FMOVQ F7, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block2:
+	MOVD R0, R8
+	FMOVD 16(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 24(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 48(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 56(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 0(R1), F16
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	FMOVQ 32(R1), F17
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	FMOVQ 64(R1), F18
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	FMOVQ 96(R1), F19
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 136(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59da9 // mul v9.4s, v13.4s, v21.4s
+	WORD $0x4eb59dca // mul v10.4s, v14.4s, v21.4s
+	WORD $0x4eb59deb // mul v11.4s, v15.4s, v21.4s
+	FMOVQ 16(R1), F16
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	FMOVQ 48(R1), F17
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	FMOVQ 80(R1), F18
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	FMOVQ 112(R1), F19
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 96(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 152(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595a9 // mla v9.4s, v13.4s, v21.4s
+	WORD $0x4eb595ca // mla v10.4s, v14.4s, v21.4s
+	WORD $0x4eb595eb // mla v11.4s, v15.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3ddd4a // fmul v10.4s, v10.4s, v29.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3ddd6b // fmul v11.4s, v11.4s, v29.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVS 136(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	FMOVS 152(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVQ 0(R3), F13
+	FMOVQ 16(R3), F14
+	WORD $0x4f8d82a8 // mul v8.4s, v21.4s, v13.s[0]
+	WORD $0x6f8e02c8 // mla v8.4s, v22.4s, v14.s[0]
+	WORD $0x4fad82a9 // mul v9.4s, v21.4s, v13.s[1]
+	WORD $0x6fae02c9 // mla v9.4s, v22.4s, v14.s[1]
+	WORD $0x4f8d8aaa // mul v10.4s, v21.4s, v13.s[2]
+	WORD $0x6f8e0aca // mla v10.4s, v22.4s, v14.s[2]
+	WORD $0x4fad8aab // mul v11.4s, v21.4s, v13.s[3]
+	WORD $0x6fae0acb // mla v11.4s, v22.4s, v14.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3bdd4a // fmul v10.4s, v10.4s, v27.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVQ 0(R1), F16
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	FMOVQ 32(R1), F17
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	FMOVQ 64(R1), F18
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	FMOVQ 96(R1), F19
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 140(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59da9 // mul v9.4s, v13.4s, v21.4s
+	WORD $0x4eb59dca // mul v10.4s, v14.4s, v21.4s
+	WORD $0x4eb59deb // mul v11.4s, v15.4s, v21.4s
+	FMOVQ 16(R1), F16
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	FMOVQ 48(R1), F17
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	FMOVQ 80(R1), F18
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	FMOVQ 112(R1), F19
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 112(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0e06b4 // ushr v20.16b, v21.16b, #2
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	WORD $0x6f0c06b4 // ushr v20.16b, v21.16b, #4
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 156(R0), F21
+	WORD $0x4e3e1eb5 // and v21.16b, v21.16b, v30.16b
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595a9 // mla v9.4s, v13.4s, v21.4s
+	WORD $0x4eb595ca // mla v10.4s, v14.4s, v21.4s
+	WORD $0x4eb595eb // mla v11.4s, v15.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3cdd4a // fmul v10.4s, v10.4s, v28.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3cdd6b // fmul v11.4s, v11.4s, v28.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	FMOVS 140(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x2f08a6b5 // uxtl v21.8h, v21.8b
+	WORD $0x2f10a6b5 // uxtl v21.4s, v21.4h
+	FMOVS 156(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x2f08a6d6 // uxtl v22.8h, v22.8b
+	WORD $0x2f10a6d6 // uxtl v22.4s, v22.4h
+	FMOVQ 0(R3), F13
+	FMOVQ 16(R3), F14
+	WORD $0x4f8d82a8 // mul v8.4s, v21.4s, v13.s[0]
+	WORD $0x6f8e02c8 // mla v8.4s, v22.4s, v14.s[0]
+	WORD $0x4fad82a9 // mul v9.4s, v21.4s, v13.s[1]
+	WORD $0x6fae02c9 // mla v9.4s, v22.4s, v14.s[1]
+	WORD $0x4f8d8aaa // mul v10.4s, v21.4s, v13.s[2]
+	WORD $0x6f8e0aca // mla v10.4s, v22.4s, v14.s[2]
+	WORD $0x4fad8aab // mul v11.4s, v21.4s, v13.s[3]
+	WORD $0x6fae0acb // mla v11.4s, v22.4s, v14.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3add29 // fmul v9.4s, v9.4s, v26.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3add6b // fmul v11.4s, v11.4s, v26.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	ADD $160, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F0, 32(R4)
+	FMOVQ F1, 48(R4)
+	ADD R5, R4
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 32(R4)
+	FMOVQ F5, 48(R4)
+	ADD R5, R4
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulQ2Kx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ2Kx5NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block0:
+	MOVD R0, R8
+	ADD $64, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F20
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F21
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 64(R1), F22
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 96(R1), F23
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	FMOVQ 128(R1), F24
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	FMOVQ 0(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0e0759 // ushr v25.16b, v26.16b, #2
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	WORD $0x6f0c0759 // ushr v25.16b, v26.16b, #4
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 128(R0), F26
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	WORD $0x4eba9dea // mul v10.4s, v15.4s, v26.4s
+	WORD $0x4eba9e0b // mul v11.4s, v16.4s, v26.4s
+	WORD $0x4eba9e2c // mul v12.4s, v17.4s, v26.4s
+	WORD $0x4eba9e4d // mul v13.4s, v18.4s, v26.4s
+	WORD $0x4eba9e6e // mul v14.4s, v19.4s, v26.4s
+	FMOVQ 16(R1), F20
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 48(R1), F21
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 80(R1), F22
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 112(R1), F23
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	FMOVQ 144(R1), F24
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	FMOVQ 64(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0e0759 // ushr v25.16b, v26.16b, #2
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	WORD $0x6f0c0759 // ushr v25.16b, v26.16b, #4
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 144(R0), F26
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	WORD $0x4eba95ea // mla v10.4s, v15.4s, v26.4s
+	WORD $0x4eba960b // mla v11.4s, v16.4s, v26.4s
+	WORD $0x4eba962c // mla v12.4s, v17.4s, v26.4s
+	WORD $0x4eba964d // mla v13.4s, v18.4s, v26.4s
+	WORD $0x4eba966e // mla v14.4s, v19.4s, v26.4s
+	FMOVQ 0(R2), F15
+	FMOVS 16(R2), F16
+	FMOVD 0(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1140 // fmla v0.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1162 // fmla v2.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1984 // fmla v4.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a6 // fmla v6.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c8 // fmla v8.4s, v14.4s, v16.s[0]
+	FMOVS 128(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	FMOVS 144(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x2f08a77b // uxtl v27.8h, v27.8b
+	WORD $0x2f10a77b // uxtl v27.4s, v27.4h
+	FMOVQ 0(R3), F17
+	FMOVQ 16(R3), F18
+	FMOVD 32(R3), F19
+	WORD $0x4f91834a // mul v10.4s, v26.4s, v17.s[0]
+	WORD $0x6fb2036a // mla v10.4s, v27.4s, v18.s[1]
+	WORD $0x4fb1834b // mul v11.4s, v26.4s, v17.s[1]
+	WORD $0x6f920b6b // mla v11.4s, v27.4s, v18.s[2]
+	WORD $0x4f918b4c // mul v12.4s, v26.4s, v17.s[2]
+	WORD $0x6fb20b6c // mla v12.4s, v27.4s, v18.s[3]
+	WORD $0x4fb18b4d // mul v13.4s, v26.4s, v17.s[3]
+	WORD $0x6f93036d // mla v13.4s, v27.4s, v19.s[0]
+	WORD $0x4f92834e // mul v14.4s, v26.4s, v18.s[0]
+	WORD $0x6fb3036e // mla v14.4s, v27.4s, v19.s[1]
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1140 // fmla v0.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1162 // fmla v2.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1984 // fmla v4.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a6 // fmla v6.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c8 // fmla v8.4s, v14.4s, v16.s[0]
+	FMOVQ 0(R1), F20
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F21
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 64(R1), F22
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 96(R1), F23
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	FMOVQ 128(R1), F24
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	FMOVQ 16(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0e0759 // ushr v25.16b, v26.16b, #2
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	WORD $0x6f0c0759 // ushr v25.16b, v26.16b, #4
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 132(R0), F26
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	WORD $0x4eba9dea // mul v10.4s, v15.4s, v26.4s
+	WORD $0x4eba9e0b // mul v11.4s, v16.4s, v26.4s
+	WORD $0x4eba9e2c // mul v12.4s, v17.4s, v26.4s
+	WORD $0x4eba9e4d // mul v13.4s, v18.4s, v26.4s
+	WORD $0x4eba9e6e // mul v14.4s, v19.4s, v26.4s
+	FMOVQ 16(R1), F20
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 48(R1), F21
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 80(R1), F22
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 112(R1), F23
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	FMOVQ 144(R1), F24
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	FMOVQ 80(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0e0759 // ushr v25.16b, v26.16b, #2
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	WORD $0x6f0c0759 // ushr v25.16b, v26.16b, #4
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 148(R0), F26
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	WORD $0x4eba95ea // mla v10.4s, v15.4s, v26.4s
+	WORD $0x4eba960b // mla v11.4s, v16.4s, v26.4s
+	WORD $0x4eba962c // mla v12.4s, v17.4s, v26.4s
+	WORD $0x4eba964d // mla v13.4s, v18.4s, v26.4s
+	WORD $0x4eba966e // mla v14.4s, v19.4s, v26.4s
+	FMOVQ 0(R2), F15
+	FMOVS 16(R2), F16
+	FMOVD 8(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1141 // fmla v1.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1163 // fmla v3.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1985 // fmla v5.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a7 // fmla v7.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c9 // fmla v9.4s, v14.4s, v16.s[0]
+	FMOVS 132(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	FMOVS 148(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x2f08a77b // uxtl v27.8h, v27.8b
+	WORD $0x2f10a77b // uxtl v27.4s, v27.4h
+	FMOVQ 0(R3), F17
+	FMOVQ 16(R3), F18
+	FMOVD 32(R3), F19
+	WORD $0x4f91834a // mul v10.4s, v26.4s, v17.s[0]
+	WORD $0x6fb2036a // mla v10.4s, v27.4s, v18.s[1]
+	WORD $0x4fb1834b // mul v11.4s, v26.4s, v17.s[1]
+	WORD $0x6f920b6b // mla v11.4s, v27.4s, v18.s[2]
+	WORD $0x4f918b4c // mul v12.4s, v26.4s, v17.s[2]
+	WORD $0x6fb20b6c // mla v12.4s, v27.4s, v18.s[3]
+	WORD $0x4fb18b4d // mul v13.4s, v26.4s, v17.s[3]
+	WORD $0x6f93036d // mla v13.4s, v27.4s, v19.s[0]
+	WORD $0x4f92834e // mul v14.4s, v26.4s, v18.s[0]
+	WORD $0x6fb3036e // mla v14.4s, v27.4s, v19.s[1]
+	FMOVD 40(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1141 // fmla v1.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1163 // fmla v3.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1985 // fmla v5.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a7 // fmla v7.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c9 // fmla v9.4s, v14.4s, v16.s[0]
+	ADD $160, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $40, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	ADD R5, R4
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	ADD R5, R4
+	FMOVQ F6, 0(R4)
+	FMOVQ F7, 16(R4)
+	ADD R5, R4
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block2:
+	MOVD R0, R8
+	ADD $64, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 0(R1), F20
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F21
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 64(R1), F22
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 96(R1), F23
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	FMOVQ 128(R1), F24
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	FMOVQ 32(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0e0759 // ushr v25.16b, v26.16b, #2
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	WORD $0x6f0c0759 // ushr v25.16b, v26.16b, #4
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 136(R0), F26
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	WORD $0x4eba9dea // mul v10.4s, v15.4s, v26.4s
+	WORD $0x4eba9e0b // mul v11.4s, v16.4s, v26.4s
+	WORD $0x4eba9e2c // mul v12.4s, v17.4s, v26.4s
+	WORD $0x4eba9e4d // mul v13.4s, v18.4s, v26.4s
+	WORD $0x4eba9e6e // mul v14.4s, v19.4s, v26.4s
+	FMOVQ 16(R1), F20
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 48(R1), F21
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 80(R1), F22
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 112(R1), F23
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	FMOVQ 144(R1), F24
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	FMOVQ 96(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0e0759 // ushr v25.16b, v26.16b, #2
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	WORD $0x6f0c0759 // ushr v25.16b, v26.16b, #4
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 152(R0), F26
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	WORD $0x4eba95ea // mla v10.4s, v15.4s, v26.4s
+	WORD $0x4eba960b // mla v11.4s, v16.4s, v26.4s
+	WORD $0x4eba962c // mla v12.4s, v17.4s, v26.4s
+	WORD $0x4eba964d // mla v13.4s, v18.4s, v26.4s
+	WORD $0x4eba966e // mla v14.4s, v19.4s, v26.4s
+	FMOVQ 0(R2), F15
+	FMOVS 16(R2), F16
+	FMOVD 16(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1140 // fmla v0.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1162 // fmla v2.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1984 // fmla v4.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a6 // fmla v6.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c8 // fmla v8.4s, v14.4s, v16.s[0]
+	FMOVS 136(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	FMOVS 152(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x2f08a77b // uxtl v27.8h, v27.8b
+	WORD $0x2f10a77b // uxtl v27.4s, v27.4h
+	FMOVQ 0(R3), F17
+	FMOVQ 16(R3), F18
+	FMOVD 32(R3), F19
+	WORD $0x4f91834a // mul v10.4s, v26.4s, v17.s[0]
+	WORD $0x6fb2036a // mla v10.4s, v27.4s, v18.s[1]
+	WORD $0x4fb1834b // mul v11.4s, v26.4s, v17.s[1]
+	WORD $0x6f920b6b // mla v11.4s, v27.4s, v18.s[2]
+	WORD $0x4f918b4c // mul v12.4s, v26.4s, v17.s[2]
+	WORD $0x6fb20b6c // mla v12.4s, v27.4s, v18.s[3]
+	WORD $0x4fb18b4d // mul v13.4s, v26.4s, v17.s[3]
+	WORD $0x6f93036d // mla v13.4s, v27.4s, v19.s[0]
+	WORD $0x4f92834e // mul v14.4s, v26.4s, v18.s[0]
+	WORD $0x6fb3036e // mla v14.4s, v27.4s, v19.s[1]
+	FMOVD 48(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1140 // fmla v0.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1162 // fmla v2.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1984 // fmla v4.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a6 // fmla v6.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c8 // fmla v8.4s, v14.4s, v16.s[0]
+	FMOVQ 0(R1), F20
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F21
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 64(R1), F22
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 96(R1), F23
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	FMOVQ 128(R1), F24
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	FMOVQ 48(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0e0759 // ushr v25.16b, v26.16b, #2
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	WORD $0x6f0c0759 // ushr v25.16b, v26.16b, #4
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 140(R0), F26
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	WORD $0x4eba9dea // mul v10.4s, v15.4s, v26.4s
+	WORD $0x4eba9e0b // mul v11.4s, v16.4s, v26.4s
+	WORD $0x4eba9e2c // mul v12.4s, v17.4s, v26.4s
+	WORD $0x4eba9e4d // mul v13.4s, v18.4s, v26.4s
+	WORD $0x4eba9e6e // mul v14.4s, v19.4s, v26.4s
+	FMOVQ 16(R1), F20
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 48(R1), F21
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	FMOVQ 80(R1), F22
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	FMOVQ 112(R1), F23
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	FMOVQ 144(R1), F24
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	FMOVQ 112(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0e0759 // ushr v25.16b, v26.16b, #2
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	WORD $0x6f0c0759 // ushr v25.16b, v26.16b, #4
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 156(R0), F26
+	WORD $0x4e3e1f5a // and v26.16b, v26.16b, v30.16b
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	WORD $0x4eba95ea // mla v10.4s, v15.4s, v26.4s
+	WORD $0x4eba960b // mla v11.4s, v16.4s, v26.4s
+	WORD $0x4eba962c // mla v12.4s, v17.4s, v26.4s
+	WORD $0x4eba964d // mla v13.4s, v18.4s, v26.4s
+	WORD $0x4eba966e // mla v14.4s, v19.4s, v26.4s
+	FMOVQ 0(R2), F15
+	FMOVS 16(R2), F16
+	FMOVD 24(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1141 // fmla v1.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1163 // fmla v3.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1985 // fmla v5.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a7 // fmla v7.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c9 // fmla v9.4s, v14.4s, v16.s[0]
+	FMOVS 140(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x2f08a75a // uxtl v26.8h, v26.8b
+	WORD $0x2f10a75a // uxtl v26.4s, v26.4h
+	FMOVS 156(R0), F27
+	WORD $0x6f0c077b // ushr v27.16b, v27.16b, #4
+	WORD $0x2f08a77b // uxtl v27.8h, v27.8b
+	WORD $0x2f10a77b // uxtl v27.4s, v27.4h
+	FMOVQ 0(R3), F17
+	FMOVQ 16(R3), F18
+	FMOVD 32(R3), F19
+	WORD $0x4f91834a // mul v10.4s, v26.4s, v17.s[0]
+	WORD $0x6fb2036a // mla v10.4s, v27.4s, v18.s[1]
+	WORD $0x4fb1834b // mul v11.4s, v26.4s, v17.s[1]
+	WORD $0x6f920b6b // mla v11.4s, v27.4s, v18.s[2]
+	WORD $0x4f918b4c // mul v12.4s, v26.4s, v17.s[2]
+	WORD $0x6fb20b6c // mla v12.4s, v27.4s, v18.s[3]
+	WORD $0x4fb18b4d // mul v13.4s, v26.4s, v17.s[3]
+	WORD $0x6f93036d // mla v13.4s, v27.4s, v19.s[0]
+	WORD $0x4f92834e // mul v14.4s, v26.4s, v18.s[0]
+	WORD $0x6fb3036e // mla v14.4s, v27.4s, v19.s[1]
+	FMOVD 56(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1141 // fmla v1.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1163 // fmla v3.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1985 // fmla v5.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a7 // fmla v7.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c9 // fmla v9.4s, v14.4s, v16.s[0]
+	ADD $160, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $40, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F0, 32(R4)
+	FMOVQ F1, 48(R4)
+	ADD R5, R4
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 32(R4)
+	FMOVQ F5, 48(R4)
+	ADD R5, R4
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	ADD R5, R4
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	RET
+
+// func mulQ3Kx1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ3Kx1NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4d40c829 // ld1r {v9.4s}, [x1]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 64(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	WORD $0x4d40c869 // ld1r {v9.4s}, [x3]
+	WORD $0x4f225529 // shl v9.4s, v9.4s, #2
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	FMOVS 192(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 128(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 0(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 128(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 64(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 128(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x4f225529 // shl v9.4s, v9.4s, #2
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	FMOVS 208(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	FMOVQ 16(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4d40c829 // ld1r {v9.4s}, [x1]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 80(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	WORD $0x4d40c869 // ld1r {v9.4s}, [x3]
+	WORD $0x4f225529 // shl v9.4s, v9.4s, #2
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	FMOVS 196(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 144(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 16(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 144(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 80(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 144(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x4f225529 // shl v9.4s, v9.4s, #2
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	FMOVS 212(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3cdc84 // fmul v4.4s, v4.4s, v28.4s
+	WORD $0x4f851081 // fmla v1.4s, v4.4s, v5.s[0]
+	FMOVQ 32(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4d40c829 // ld1r {v9.4s}, [x1]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 96(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	WORD $0x4d40c869 // ld1r {v9.4s}, [x3]
+	WORD $0x4f225529 // shl v9.4s, v9.4s, #2
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	FMOVS 200(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 160(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 32(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 160(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 96(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 160(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x4f225529 // shl v9.4s, v9.4s, #2
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	FMOVS 216(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4f851082 // fmla v2.4s, v4.4s, v5.s[0]
+	FMOVQ 48(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4d40c829 // ld1r {v9.4s}, [x1]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 112(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	WORD $0x4d40c869 // ld1r {v9.4s}, [x3]
+	WORD $0x4f225529 // shl v9.4s, v9.4s, #2
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	FMOVS 204(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 176(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e29c0e5 // smull v5.8h, v7.8b, v9.8b
+	WORD $0x4e29c0e6 // smull2 v6.8h, v7.16b, v9.16b
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 48(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 176(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	FMOVQ 112(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 176(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x0e2980e5 // smlal v5.8h, v7.8b, v9.8b
+	WORD $0x4e2980e6 // smlal2 v6.8h, v7.16b, v9.16b
+	WORD $0x4e66bca5 // addp v5.8h, v5.8h, v6.8h
+	WORD $0x4e6028a5 // saddlp v5.4s, v5.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9e9 // ld1r {v9.4s}, [x15]
+	WORD $0x4f225529 // shl v9.4s, v9.4s, #2
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	FMOVS 220(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4f851083 // fmla v3.4s, v4.4s, v5.s[0]
+	ADD $224, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $8, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	RET
+
+// func mulQ3Kx2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ3Kx2NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4d40c830 // ld1r {v16.4s}, [x1]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 64(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4d40c870 // ld1r {v16.4s}, [x3]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0858c // add v12.4s, v12.4s, v16.4s
+	FMOVS 192(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d89 // mul v9.4s, v12.4s, v15.4s
+	FMOVQ 128(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 0(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 128(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 64(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 128(R0), F15
+	WORD $0x6f0b05ef // ushr v15.16b, v15.16b, #5
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0858c // add v12.4s, v12.4s, v16.4s
+	FMOVS 208(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9589 // mla v9.4s, v12.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4faa1124 // fmla v4.4s, v9.4s, v10.s[1]
+	FMOVQ 16(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4d40c830 // ld1r {v16.4s}, [x1]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 80(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4d40c870 // ld1r {v16.4s}, [x3]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0858c // add v12.4s, v12.4s, v16.4s
+	FMOVS 196(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d89 // mul v9.4s, v12.4s, v15.4s
+	FMOVQ 144(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 16(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 144(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 80(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 144(R0), F15
+	WORD $0x6f0b05ef // ushr v15.16b, v15.16b, #5
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0858c // add v12.4s, v12.4s, v16.4s
+	FMOVS 212(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9589 // mla v9.4s, v12.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8a1101 // fmla v1.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4faa1125 // fmla v5.4s, v9.4s, v10.s[1]
+	FMOVQ 32(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4d40c830 // ld1r {v16.4s}, [x1]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 96(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4d40c870 // ld1r {v16.4s}, [x3]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0858c // add v12.4s, v12.4s, v16.4s
+	FMOVS 200(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d89 // mul v9.4s, v12.4s, v15.4s
+	FMOVQ 160(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 32(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 160(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 96(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 160(R0), F15
+	WORD $0x6f0b05ef // ushr v15.16b, v15.16b, #5
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0858c // add v12.4s, v12.4s, v16.4s
+	FMOVS 216(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9589 // mla v9.4s, v12.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f8a1102 // fmla v2.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4faa1126 // fmla v6.4s, v9.4s, v10.s[1]
+	FMOVQ 48(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4d40c830 // ld1r {v16.4s}, [x1]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 112(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	WORD $0x4d40c870 // ld1r {v16.4s}, [x3]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0858c // add v12.4s, v12.4s, v16.4s
+	FMOVS 204(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d89 // mul v9.4s, v12.4s, v15.4s
+	FMOVQ 176(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1ca // smull v10.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cb // smull2 v11.8h, v14.16b, v16.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e30c1cc // smull v12.8h, v14.8b, v16.8b
+	WORD $0x4e30c1cd // smull2 v13.8h, v14.16b, v16.16b
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 48(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 176(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	FMOVQ 112(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 176(R0), F15
+	WORD $0x6f0b05ef // ushr v15.16b, v15.16b, #5
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081ca // smlal v10.8h, v14.8b, v16.8b
+	WORD $0x4e3081cb // smlal2 v11.8h, v14.16b, v16.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x0e3081cc // smlal v12.8h, v14.8b, v16.8b
+	WORD $0x4e3081cd // smlal2 v13.8h, v14.16b, v16.16b
+	WORD $0x4e6bbd4a // addp v10.8h, v10.8h, v11.8h
+	WORD $0x4e60294a // saddlp v10.4s, v10.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	WORD $0x4eb0858c // add v12.4s, v12.4s, v16.4s
+	FMOVS 220(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9589 // mla v9.4s, v12.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f8a1103 // fmla v3.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3add29 // fmul v9.4s, v9.4s, v26.4s
+	WORD $0x4faa1127 // fmla v7.4s, v9.4s, v10.s[1]
+	ADD $224, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulQ3Kx3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ3Kx3NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	WORD $0x4d40c831 // ld1r {v17.4s}, [x1]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 64(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4d40c871 // ld1r {v17.4s}, [x3]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb18529 // add v9.4s, v9.4s, v17.4s
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb1856b // add v11.4s, v11.4s, v17.4s
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb185ad // add v13.4s, v13.4s, v17.4s
+	FMOVS 192(R0), F16
+	WORD $0x0f08a610 // sxtl v16.8h, v16.8b
+	WORD $0x0f10a610 // sxtl v16.4s, v16.4h
+	WORD $0x4eb09d26 // mul v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09d67 // mul v7.4s, v11.4s, v16.4s
+	WORD $0x4eb09da8 // mul v8.4s, v13.4s, v16.4s
+	FMOVQ 128(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 0(R0), F16
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	FMOVQ 128(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 64(R0), F16
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	FMOVQ 128(R0), F16
+	WORD $0x6f0b0610 // ushr v16.16b, v16.16b, #5
+	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb18529 // add v9.4s, v9.4s, v17.4s
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	ADD $16, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb1856b // add v11.4s, v11.4s, v17.4s
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	ADD $20, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb185ad // add v13.4s, v13.4s, v17.4s
+	FMOVS 208(R0), F16
+	WORD $0x0f08a610 // sxtl v16.8h, v16.8b
+	WORD $0x0f10a610 // sxtl v16.4s, v16.4h
+	WORD $0x4eb09526 // mla v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09567 // mla v7.4s, v11.4s, v16.4s
+	WORD $0x4eb095a8 // mla v8.4s, v13.4s, v16.4s
+	FMOVD 0(R2), F9
+	ADD $8, R2, R15
+	WORD $0x4d4081e9 // ld1 {v9.s}[2], [x15]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3ddcc6 // fmul v6.4s, v6.4s, v29.4s
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3ddce7 // fmul v7.4s, v7.4s, v29.4s
+	WORD $0x4fa910e2 // fmla v2.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f891904 // fmla v4.4s, v8.4s, v9.s[2]
+	FMOVQ 16(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	WORD $0x4d40c831 // ld1r {v17.4s}, [x1]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 80(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4d40c871 // ld1r {v17.4s}, [x3]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb18529 // add v9.4s, v9.4s, v17.4s
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb1856b // add v11.4s, v11.4s, v17.4s
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb185ad // add v13.4s, v13.4s, v17.4s
+	FMOVS 196(R0), F16
+	WORD $0x0f08a610 // sxtl v16.8h, v16.8b
+	WORD $0x0f10a610 // sxtl v16.4s, v16.4h
+	WORD $0x4eb09d26 // mul v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09d67 // mul v7.4s, v11.4s, v16.4s
+	WORD $0x4eb09da8 // mul v8.4s, v13.4s, v16.4s
+	FMOVQ 144(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 16(R0), F16
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	FMOVQ 144(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 80(R0), F16
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	FMOVQ 144(R0), F16
+	WORD $0x6f0b0610 // ushr v16.16b, v16.16b, #5
+	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb18529 // add v9.4s, v9.4s, v17.4s
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	ADD $16, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb1856b // add v11.4s, v11.4s, v17.4s
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	ADD $20, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb185ad // add v13.4s, v13.4s, v17.4s
+	FMOVS 212(R0), F16
+	WORD $0x0f08a610 // sxtl v16.8h, v16.8b
+	WORD $0x0f10a610 // sxtl v16.4s, v16.4h
+	WORD $0x4eb09526 // mla v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09567 // mla v7.4s, v11.4s, v16.4s
+	WORD $0x4eb095a8 // mla v8.4s, v13.4s, v16.4s
+	FMOVD 0(R2), F9
+	ADD $8, R2, R15
+	WORD $0x4d4081e9 // ld1 {v9.s}[2], [x15]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3cdcc6 // fmul v6.4s, v6.4s, v28.4s
+	WORD $0x4f8910c1 // fmla v1.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3cdce7 // fmul v7.4s, v7.4s, v28.4s
+	WORD $0x4fa910e3 // fmla v3.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f891905 // fmla v5.4s, v8.4s, v9.s[2]
+	ADD $224, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $24, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	ADD R5, R4
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block2:
+	MOVD R0, R8
+	FMOVD 16(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 24(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 32(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	WORD $0x4d40c831 // ld1r {v17.4s}, [x1]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 96(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4d40c871 // ld1r {v17.4s}, [x3]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb18529 // add v9.4s, v9.4s, v17.4s
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb1856b // add v11.4s, v11.4s, v17.4s
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb185ad // add v13.4s, v13.4s, v17.4s
+	FMOVS 200(R0), F16
+	WORD $0x0f08a610 // sxtl v16.8h, v16.8b
+	WORD $0x0f10a610 // sxtl v16.4s, v16.4h
+	WORD $0x4eb09d26 // mul v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09d67 // mul v7.4s, v11.4s, v16.4s
+	WORD $0x4eb09da8 // mul v8.4s, v13.4s, v16.4s
+	FMOVQ 160(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 32(R0), F16
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	FMOVQ 160(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 96(R0), F16
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	FMOVQ 160(R0), F16
+	WORD $0x6f0b0610 // ushr v16.16b, v16.16b, #5
+	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb18529 // add v9.4s, v9.4s, v17.4s
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	ADD $16, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb1856b // add v11.4s, v11.4s, v17.4s
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	ADD $20, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb185ad // add v13.4s, v13.4s, v17.4s
+	FMOVS 216(R0), F16
+	WORD $0x0f08a610 // sxtl v16.8h, v16.8b
+	WORD $0x0f10a610 // sxtl v16.4s, v16.4h
+	WORD $0x4eb09526 // mla v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09567 // mla v7.4s, v11.4s, v16.4s
+	WORD $0x4eb095a8 // mla v8.4s, v13.4s, v16.4s
+	FMOVD 0(R2), F9
+	ADD $8, R2, R15
+	WORD $0x4d4081e9 // ld1 {v9.s}[2], [x15]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3ddcc6 // fmul v6.4s, v6.4s, v29.4s
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3ddce7 // fmul v7.4s, v7.4s, v29.4s
+	WORD $0x4fa910e2 // fmla v2.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f891904 // fmla v4.4s, v8.4s, v9.s[2]
+	FMOVQ 48(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	WORD $0x4d40c831 // ld1r {v17.4s}, [x1]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 112(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	WORD $0x4d40c871 // ld1r {v17.4s}, [x3]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb18529 // add v9.4s, v9.4s, v17.4s
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb1856b // add v11.4s, v11.4s, v17.4s
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb185ad // add v13.4s, v13.4s, v17.4s
+	FMOVS 204(R0), F16
+	WORD $0x0f08a610 // sxtl v16.8h, v16.8b
+	WORD $0x0f10a610 // sxtl v16.4s, v16.4h
+	WORD $0x4eb09d26 // mul v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09d67 // mul v7.4s, v11.4s, v16.4s
+	WORD $0x4eb09da8 // mul v8.4s, v13.4s, v16.4s
+	FMOVQ 176(R0), F16
+	WORD $0x4e3f1e0f // and v15.16b, v16.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1e9 // smull v9.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ea // smull2 v10.8h, v15.16b, v17.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1eb // smull v11.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ec // smull2 v12.8h, v15.16b, v17.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e31c1ed // smull v13.8h, v15.8b, v17.8b
+	WORD $0x4e31c1ee // smull2 v14.8h, v15.16b, v17.16b
+	WORD $0x6f0d060f // ushr v15.16b, v16.16b, #3
+	WORD $0x4e3f1def // and v15.16b, v15.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 48(R0), F16
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	FMOVQ 176(R0), F16
+	WORD $0x6f0c0610 // ushr v16.16b, v16.16b, #4
+	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	FMOVQ 112(R0), F16
+	WORD $0x6f0a060f // ushr v15.16b, v16.16b, #6
+	FMOVQ 176(R0), F16
+	WORD $0x6f0b0610 // ushr v16.16b, v16.16b, #5
+	WORD $0x6ebe1e0f // bit v15.16b, v16.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181e9 // smlal v9.8h, v15.8b, v17.8b
+	WORD $0x4e3181ea // smlal2 v10.8h, v15.16b, v17.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181eb // smlal v11.8h, v15.8b, v17.8b
+	WORD $0x4e3181ec // smlal2 v12.8h, v15.16b, v17.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x0e3181ed // smlal v13.8h, v15.8b, v17.8b
+	WORD $0x4e3181ee // smlal2 v14.8h, v15.16b, v17.16b
+	WORD $0x4e6abd29 // addp v9.8h, v9.8h, v10.8h
+	WORD $0x4e602929 // saddlp v9.4s, v9.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb18529 // add v9.4s, v9.4s, v17.4s
+	WORD $0x4e6cbd6b // addp v11.8h, v11.8h, v12.8h
+	WORD $0x4e60296b // saddlp v11.4s, v11.8h
+	ADD $16, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb1856b // add v11.4s, v11.4s, v17.4s
+	WORD $0x4e6ebdad // addp v13.8h, v13.8h, v14.8h
+	WORD $0x4e6029ad // saddlp v13.4s, v13.8h
+	ADD $20, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	WORD $0x4eb185ad // add v13.4s, v13.4s, v17.4s
+	FMOVS 220(R0), F16
+	WORD $0x0f08a610 // sxtl v16.8h, v16.8b
+	WORD $0x0f10a610 // sxtl v16.4s, v16.4h
+	WORD $0x4eb09526 // mla v6.4s, v9.4s, v16.4s
+	WORD $0x4eb09567 // mla v7.4s, v11.4s, v16.4s
+	WORD $0x4eb095a8 // mla v8.4s, v13.4s, v16.4s
+	FMOVD 0(R2), F9
+	ADD $8, R2, R15
+	WORD $0x4d4081e9 // ld1 {v9.s}[2], [x15]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3cdcc6 // fmul v6.4s, v6.4s, v28.4s
+	WORD $0x4f8910c1 // fmla v1.4s, v6.4s, v9.s[0]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3cdce7 // fmul v7.4s, v7.4s, v28.4s
+	WORD $0x4fa910e3 // fmla v3.4s, v7.4s, v9.s[1]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f891905 // fmla v5.4s, v8.4s, v9.s[2]
+	ADD $224, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $24, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F0, 32(R4)
+	FMOVQ F1, 48(R4)
+	ADD R5, R4
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 32(R4)
+	FMOVQ F5, 48(R4)
+	RET
+
+// func mulQ3Kx4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ3Kx4NEON(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4d40c836 // ld1r {v22.4s}, [x1]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 64(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4d40c876 // ld1r {v22.4s}, [x3]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb6858c // add v12.4s, v12.4s, v22.4s
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb685ce // add v14.4s, v14.4s, v22.4s
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68610 // add v16.4s, v16.4s, v22.4s
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68652 // add v18.4s, v18.4s, v22.4s
+	FMOVS 192(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59dc9 // mul v9.4s, v14.4s, v21.4s
+	WORD $0x4eb59e0a // mul v10.4s, v16.4s, v21.4s
+	WORD $0x4eb59e4b // mul v11.4s, v18.4s, v21.4s
+	FMOVQ 128(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 0(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 128(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 64(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 128(R0), F21
+	WORD $0x6f0b06b5 // ushr v21.16b, v21.16b, #5
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $16, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb6858c // add v12.4s, v12.4s, v22.4s
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	ADD $20, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb685ce // add v14.4s, v14.4s, v22.4s
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	ADD $24, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68610 // add v16.4s, v16.4s, v22.4s
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	ADD $28, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68652 // add v18.4s, v18.4s, v22.4s
+	FMOVS 208(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595c9 // mla v9.4s, v14.4s, v21.4s
+	WORD $0x4eb5960a // mla v10.4s, v16.4s, v21.4s
+	WORD $0x4eb5964b // mla v11.4s, v18.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3ddd4a // fmul v10.4s, v10.4s, v29.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3ddd6b // fmul v11.4s, v11.4s, v29.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVQ 16(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4d40c836 // ld1r {v22.4s}, [x1]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 80(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4d40c876 // ld1r {v22.4s}, [x3]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb6858c // add v12.4s, v12.4s, v22.4s
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb685ce // add v14.4s, v14.4s, v22.4s
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68610 // add v16.4s, v16.4s, v22.4s
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68652 // add v18.4s, v18.4s, v22.4s
+	FMOVS 196(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59dc9 // mul v9.4s, v14.4s, v21.4s
+	WORD $0x4eb59e0a // mul v10.4s, v16.4s, v21.4s
+	WORD $0x4eb59e4b // mul v11.4s, v18.4s, v21.4s
+	FMOVQ 144(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 16(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 144(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 80(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 144(R0), F21
+	WORD $0x6f0b06b5 // ushr v21.16b, v21.16b, #5
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $16, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb6858c // add v12.4s, v12.4s, v22.4s
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	ADD $20, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb685ce // add v14.4s, v14.4s, v22.4s
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	ADD $24, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68610 // add v16.4s, v16.4s, v22.4s
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	ADD $28, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68652 // add v18.4s, v18.4s, v22.4s
+	FMOVS 212(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595c9 // mla v9.4s, v14.4s, v21.4s
+	WORD $0x4eb5960a // mla v10.4s, v16.4s, v21.4s
+	WORD $0x4eb5964b // mla v11.4s, v18.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3cdd4a // fmul v10.4s, v10.4s, v28.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3cdd6b // fmul v11.4s, v11.4s, v28.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	ADD $224, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	ADD R5, R4
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	ADD R5, R4
+	FMOVQ F6, 0(R4)
+	FMOVQ F7, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block2:
+	MOVD R0, R8
+	FMOVD 16(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 24(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 32(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4d40c836 // ld1r {v22.4s}, [x1]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 96(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4d40c876 // ld1r {v22.4s}, [x3]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb6858c // add v12.4s, v12.4s, v22.4s
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb685ce // add v14.4s, v14.4s, v22.4s
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68610 // add v16.4s, v16.4s, v22.4s
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68652 // add v18.4s, v18.4s, v22.4s
+	FMOVS 200(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59dc9 // mul v9.4s, v14.4s, v21.4s
+	WORD $0x4eb59e0a // mul v10.4s, v16.4s, v21.4s
+	WORD $0x4eb59e4b // mul v11.4s, v18.4s, v21.4s
+	FMOVQ 160(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 32(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 160(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 96(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 160(R0), F21
+	WORD $0x6f0b06b5 // ushr v21.16b, v21.16b, #5
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $16, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb6858c // add v12.4s, v12.4s, v22.4s
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	ADD $20, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb685ce // add v14.4s, v14.4s, v22.4s
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	ADD $24, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68610 // add v16.4s, v16.4s, v22.4s
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	ADD $28, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68652 // add v18.4s, v18.4s, v22.4s
+	FMOVS 216(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595c9 // mla v9.4s, v14.4s, v21.4s
+	WORD $0x4eb5960a // mla v10.4s, v16.4s, v21.4s
+	WORD $0x4eb5964b // mla v11.4s, v18.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3ddd4a // fmul v10.4s, v10.4s, v29.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3ddd6b // fmul v11.4s, v11.4s, v29.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4d40c836 // ld1r {v22.4s}, [x1]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $32, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $64, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $96, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $4, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $36, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $68, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $100, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 112(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $8, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $40, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $72, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $104, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $12, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $44, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $76, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $108, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	WORD $0x4d40c876 // ld1r {v22.4s}, [x3]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb6858c // add v12.4s, v12.4s, v22.4s
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	ADD $4, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb685ce // add v14.4s, v14.4s, v22.4s
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	ADD $8, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68610 // add v16.4s, v16.4s, v22.4s
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	ADD $12, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68652 // add v18.4s, v18.4s, v22.4s
+	FMOVS 204(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59dc9 // mul v9.4s, v14.4s, v21.4s
+	WORD $0x4eb59e0a // mul v10.4s, v16.4s, v21.4s
+	WORD $0x4eb59e4b // mul v11.4s, v18.4s, v21.4s
+	FMOVQ 176(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	ADD $16, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28c // smull v12.8h, v20.8b, v22.8b
+	WORD $0x4e36c28d // smull2 v13.8h, v20.16b, v22.16b
+	ADD $48, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c28e // smull v14.8h, v20.8b, v22.8b
+	WORD $0x4e36c28f // smull2 v15.8h, v20.16b, v22.16b
+	ADD $80, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c290 // smull v16.8h, v20.8b, v22.8b
+	WORD $0x4e36c291 // smull2 v17.8h, v20.16b, v22.16b
+	ADD $112, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36c292 // smull v18.8h, v20.8b, v22.8b
+	WORD $0x4e36c293 // smull2 v19.8h, v20.16b, v22.16b
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	ADD $20, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $52, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $84, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $116, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 48(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 176(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	ADD $24, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $56, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $88, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $120, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	FMOVQ 112(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 176(R0), F21
+	WORD $0x6f0b06b5 // ushr v21.16b, v21.16b, #5
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	ADD $28, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828c // smlal v12.8h, v20.8b, v22.8b
+	WORD $0x4e36828d // smlal2 v13.8h, v20.16b, v22.16b
+	ADD $60, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e36828e // smlal v14.8h, v20.8b, v22.8b
+	WORD $0x4e36828f // smlal2 v15.8h, v20.16b, v22.16b
+	ADD $92, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368290 // smlal v16.8h, v20.8b, v22.8b
+	WORD $0x4e368291 // smlal2 v17.8h, v20.16b, v22.16b
+	ADD $124, R1, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x0e368292 // smlal v18.8h, v20.8b, v22.8b
+	WORD $0x4e368293 // smlal2 v19.8h, v20.16b, v22.16b
+	WORD $0x4e6dbd8c // addp v12.8h, v12.8h, v13.8h
+	WORD $0x4e60298c // saddlp v12.4s, v12.8h
+	ADD $16, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb6858c // add v12.4s, v12.4s, v22.4s
+	WORD $0x4e6fbdce // addp v14.8h, v14.8h, v15.8h
+	WORD $0x4e6029ce // saddlp v14.4s, v14.8h
+	ADD $20, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb685ce // add v14.4s, v14.4s, v22.4s
+	WORD $0x4e71be10 // addp v16.8h, v16.8h, v17.8h
+	WORD $0x4e602a10 // saddlp v16.4s, v16.8h
+	ADD $24, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68610 // add v16.4s, v16.4s, v22.4s
+	WORD $0x4e73be52 // addp v18.8h, v18.8h, v19.8h
+	WORD $0x4e602a52 // saddlp v18.4s, v18.8h
+	ADD $28, R3, R15
+	WORD $0x4d40c9f6 // ld1r {v22.4s}, [x15]
+	WORD $0x4f2256d6 // shl v22.4s, v22.4s, #2
+	WORD $0x4eb68652 // add v18.4s, v18.4s, v22.4s
+	FMOVS 220(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595c9 // mla v9.4s, v14.4s, v21.4s
+	WORD $0x4eb5960a // mla v10.4s, v16.4s, v21.4s
+	WORD $0x4eb5964b // mla v11.4s, v18.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3cdd4a // fmul v10.4s, v10.4s, v28.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3cdd6b // fmul v11.4s, v11.4s, v28.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	ADD $224, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F0, 32(R4)
+	FMOVQ F1, 48(R4)
+	ADD R5, R4
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 32(R4)
+	FMOVQ F5, 48(R4)
+	ADD R5, R4
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulQ3Kx1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ3Kx1NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F6
+	WORD $0x4d40c865 // ld1r {v5.4s}, [x3]
+	WORD $0x4f2254a5 // shl v5.4s, v5.4s, #2
+	FMOVQ 0(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	FMOVQ 64(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 192(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 16(R1), F6
+	ADD $4, R3, R15
+	WORD $0x4d40c9e5 // ld1r {v5.4s}, [x15]
+	WORD $0x4f2254a5 // shl v5.4s, v5.4s, #2
+	FMOVQ 128(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	FMOVQ 0(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 128(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	FMOVQ 64(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 128(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 208(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	FMOVQ 0(R1), F6
+	WORD $0x4d40c865 // ld1r {v5.4s}, [x3]
+	WORD $0x4f2254a5 // shl v5.4s, v5.4s, #2
+	FMOVQ 16(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	FMOVQ 80(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 196(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 16(R1), F6
+	ADD $4, R3, R15
+	WORD $0x4d40c9e5 // ld1r {v5.4s}, [x15]
+	WORD $0x4f2254a5 // shl v5.4s, v5.4s, #2
+	FMOVQ 144(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	FMOVQ 16(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 144(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	FMOVQ 80(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 144(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 212(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3cdc84 // fmul v4.4s, v4.4s, v28.4s
+	WORD $0x4f851081 // fmla v1.4s, v4.4s, v5.s[0]
+	FMOVQ 0(R1), F6
+	WORD $0x4d40c865 // ld1r {v5.4s}, [x3]
+	WORD $0x4f2254a5 // shl v5.4s, v5.4s, #2
+	FMOVQ 32(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	FMOVQ 96(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 200(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 16(R1), F6
+	ADD $4, R3, R15
+	WORD $0x4d40c9e5 // ld1r {v5.4s}, [x15]
+	WORD $0x4f2254a5 // shl v5.4s, v5.4s, #2
+	FMOVQ 160(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	FMOVQ 32(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 160(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	FMOVQ 96(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 160(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 216(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4f851082 // fmla v2.4s, v4.4s, v5.s[0]
+	FMOVQ 0(R1), F6
+	WORD $0x4d40c865 // ld1r {v5.4s}, [x3]
+	WORD $0x4f2254a5 // shl v5.4s, v5.4s, #2
+	FMOVQ 48(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	FMOVQ 112(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 204(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea89ca4 // mul v4.4s, v5.4s, v8.4s
+	FMOVQ 16(R1), F6
+	ADD $4, R3, R15
+	WORD $0x4d40c9e5 // ld1r {v5.4s}, [x15]
+	WORD $0x4f2254a5 // shl v5.4s, v5.4s, #2
+	FMOVQ 176(R0), F8
+	WORD $0x4e3f1d07 // and v7.16b, v8.16b, v31.16b
+	WORD $0x4f86e0e5 // sdot v5.4s, v7.16b, v6.4b[0]
+	WORD $0x6f0d0507 // ushr v7.16b, v8.16b, #3
+	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
+	WORD $0x4fa6e0e5 // sdot v5.4s, v7.16b, v6.4b[1]
+	FMOVQ 48(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 176(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	WORD $0x4f86e8e5 // sdot v5.4s, v7.16b, v6.4b[2]
+	FMOVQ 112(R0), F8
+	WORD $0x6f0a0507 // ushr v7.16b, v8.16b, #6
+	FMOVQ 176(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d07 // bit v7.16b, v8.16b, v30.16b
+	WORD $0x4fa6e8e5 // sdot v5.4s, v7.16b, v6.4b[3]
+	FMOVS 220(R0), F8
+	WORD $0x0f08a508 // sxtl v8.8h, v8.8b
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4ea894a4 // mla v4.4s, v5.4s, v8.4s
+	FMOVS 0(R2), F5
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4f851083 // fmla v3.4s, v4.4s, v5.s[0]
+	ADD $224, R0
+	ADD $32, R1
+	ADD $8, R2
+	ADD $8, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	RET
+
+// func mulQ3Kx2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ3Kx2NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F12
+	WORD $0x4d40c86a // ld1r {v10.4s}, [x3]
+	WORD $0x4f22554a // shl v10.4s, v10.4s, #2
+	FMOVQ 32(R1), F13
+	ADD $4, R3, R15
+	WORD $0x4d40c9eb // ld1r {v11.4s}, [x15]
+	WORD $0x4f22556b // shl v11.4s, v11.4s, #2
+	FMOVQ 0(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	FMOVQ 64(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 192(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d69 // mul v9.4s, v11.4s, v15.4s
+	FMOVQ 16(R1), F12
+	ADD $8, R3, R15
+	WORD $0x4d40c9ea // ld1r {v10.4s}, [x15]
+	WORD $0x4f22554a // shl v10.4s, v10.4s, #2
+	FMOVQ 48(R1), F13
+	ADD $12, R3, R15
+	WORD $0x4d40c9eb // ld1r {v11.4s}, [x15]
+	WORD $0x4f22556b // shl v11.4s, v11.4s, #2
+	FMOVQ 128(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	FMOVQ 0(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 128(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	FMOVQ 64(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 128(R0), F15
+	WORD $0x6f0b05ef // ushr v15.16b, v15.16b, #5
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 208(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9569 // mla v9.4s, v11.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4faa1124 // fmla v4.4s, v9.4s, v10.s[1]
+	FMOVQ 0(R1), F12
+	WORD $0x4d40c86a // ld1r {v10.4s}, [x3]
+	WORD $0x4f22554a // shl v10.4s, v10.4s, #2
+	FMOVQ 32(R1), F13
+	ADD $4, R3, R15
+	WORD $0x4d40c9eb // ld1r {v11.4s}, [x15]
+	WORD $0x4f22556b // shl v11.4s, v11.4s, #2
+	FMOVQ 16(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	FMOVQ 80(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 196(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d69 // mul v9.4s, v11.4s, v15.4s
+	FMOVQ 16(R1), F12
+	ADD $8, R3, R15
+	WORD $0x4d40c9ea // ld1r {v10.4s}, [x15]
+	WORD $0x4f22554a // shl v10.4s, v10.4s, #2
+	FMOVQ 48(R1), F13
+	ADD $12, R3, R15
+	WORD $0x4d40c9eb // ld1r {v11.4s}, [x15]
+	WORD $0x4f22556b // shl v11.4s, v11.4s, #2
+	FMOVQ 144(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	FMOVQ 16(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 144(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	FMOVQ 80(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 144(R0), F15
+	WORD $0x6f0b05ef // ushr v15.16b, v15.16b, #5
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 212(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9569 // mla v9.4s, v11.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8a1101 // fmla v1.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4faa1125 // fmla v5.4s, v9.4s, v10.s[1]
+	FMOVQ 0(R1), F12
+	WORD $0x4d40c86a // ld1r {v10.4s}, [x3]
+	WORD $0x4f22554a // shl v10.4s, v10.4s, #2
+	FMOVQ 32(R1), F13
+	ADD $4, R3, R15
+	WORD $0x4d40c9eb // ld1r {v11.4s}, [x15]
+	WORD $0x4f22556b // shl v11.4s, v11.4s, #2
+	FMOVQ 32(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	FMOVQ 96(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 200(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d69 // mul v9.4s, v11.4s, v15.4s
+	FMOVQ 16(R1), F12
+	ADD $8, R3, R15
+	WORD $0x4d40c9ea // ld1r {v10.4s}, [x15]
+	WORD $0x4f22554a // shl v10.4s, v10.4s, #2
+	FMOVQ 48(R1), F13
+	ADD $12, R3, R15
+	WORD $0x4d40c9eb // ld1r {v11.4s}, [x15]
+	WORD $0x4f22556b // shl v11.4s, v11.4s, #2
+	FMOVQ 160(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	FMOVQ 32(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 160(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	FMOVQ 96(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 160(R0), F15
+	WORD $0x6f0b05ef // ushr v15.16b, v15.16b, #5
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 216(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9569 // mla v9.4s, v11.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3bdd08 // fmul v8.4s, v8.4s, v27.4s
+	WORD $0x4f8a1102 // fmla v2.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3bdd29 // fmul v9.4s, v9.4s, v27.4s
+	WORD $0x4faa1126 // fmla v6.4s, v9.4s, v10.s[1]
+	FMOVQ 0(R1), F12
+	WORD $0x4d40c86a // ld1r {v10.4s}, [x3]
+	WORD $0x4f22554a // shl v10.4s, v10.4s, #2
+	FMOVQ 32(R1), F13
+	ADD $4, R3, R15
+	WORD $0x4d40c9eb // ld1r {v11.4s}, [x15]
+	WORD $0x4f22556b // shl v11.4s, v11.4s, #2
+	FMOVQ 48(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	FMOVQ 112(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 204(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9d48 // mul v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9d69 // mul v9.4s, v11.4s, v15.4s
+	FMOVQ 16(R1), F12
+	ADD $8, R3, R15
+	WORD $0x4d40c9ea // ld1r {v10.4s}, [x15]
+	WORD $0x4f22554a // shl v10.4s, v10.4s, #2
+	FMOVQ 48(R1), F13
+	ADD $12, R3, R15
+	WORD $0x4d40c9eb // ld1r {v11.4s}, [x15]
+	WORD $0x4f22556b // shl v11.4s, v11.4s, #2
+	FMOVQ 176(R0), F15
+	WORD $0x4e3f1dee // and v14.16b, v15.16b, v31.16b
+	WORD $0x4f8ce1ca // sdot v10.4s, v14.16b, v12.4b[0]
+	WORD $0x4f8de1cb // sdot v11.4s, v14.16b, v13.4b[0]
+	WORD $0x6f0d05ee // ushr v14.16b, v15.16b, #3
+	WORD $0x4e3f1dce // and v14.16b, v14.16b, v31.16b
+	WORD $0x4face1ca // sdot v10.4s, v14.16b, v12.4b[1]
+	WORD $0x4fade1cb // sdot v11.4s, v14.16b, v13.4b[1]
+	FMOVQ 48(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 176(R0), F15
+	WORD $0x6f0c05ef // ushr v15.16b, v15.16b, #4
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	WORD $0x4f8ce9ca // sdot v10.4s, v14.16b, v12.4b[2]
+	WORD $0x4f8de9cb // sdot v11.4s, v14.16b, v13.4b[2]
+	FMOVQ 112(R0), F15
+	WORD $0x6f0a05ee // ushr v14.16b, v15.16b, #6
+	FMOVQ 176(R0), F15
+	WORD $0x6f0b05ef // ushr v15.16b, v15.16b, #5
+	WORD $0x6ebe1dee // bit v14.16b, v15.16b, v30.16b
+	WORD $0x4face9ca // sdot v10.4s, v14.16b, v12.4b[3]
+	WORD $0x4fade9cb // sdot v11.4s, v14.16b, v13.4b[3]
+	FMOVS 220(R0), F15
+	WORD $0x0f08a5ef // sxtl v15.8h, v15.8b
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4eaf9548 // mla v8.4s, v10.4s, v15.4s
+	WORD $0x4eaf9569 // mla v9.4s, v11.4s, v15.4s
+	FMOVD 0(R2), F10
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3add08 // fmul v8.4s, v8.4s, v26.4s
+	WORD $0x4f8a1103 // fmla v3.4s, v8.4s, v10.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3add29 // fmul v9.4s, v9.4s, v26.4s
+	WORD $0x4faa1127 // fmla v7.4s, v9.4s, v10.s[1]
+	ADD $224, R0
+	ADD $64, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulQ3Kx3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ3Kx3NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block0:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F18
+	WORD $0x4d40c86f // ld1r {v15.4s}, [x3]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 32(R1), F19
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 64(R1), F20
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 0(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	FMOVQ 64(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 192(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d6 // sxtl v22.4s, v22.4h
+	WORD $0x4eb69dec // mul v12.4s, v15.4s, v22.4s
+	WORD $0x4eb69e0d // mul v13.4s, v16.4s, v22.4s
+	WORD $0x4eb69e2e // mul v14.4s, v17.4s, v22.4s
+	FMOVQ 16(R1), F18
+	ADD $12, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 48(R1), F19
+	ADD $16, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 80(R1), F20
+	ADD $20, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 128(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	FMOVQ 0(R0), F22
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	FMOVQ 128(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	FMOVQ 64(R0), F22
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	FMOVQ 128(R0), F22
+	WORD $0x6f0b06d6 // ushr v22.16b, v22.16b, #5
+	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 208(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d6 // sxtl v22.4s, v22.4h
+	WORD $0x4eb695ec // mla v12.4s, v15.4s, v22.4s
+	WORD $0x4eb6960d // mla v13.4s, v16.4s, v22.4s
+	WORD $0x4eb6962e // mla v14.4s, v17.4s, v22.4s
+	FMOVD 0(R2), F15
+	ADD $8, R2, R15
+	WORD $0x4d4081ef // ld1 {v15.s}[2], [x15]
+	FMOVD 0(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a4 // fmla v4.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19c8 // fmla v8.4s, v14.4s, v15.s[2]
+	FMOVQ 0(R1), F18
+	WORD $0x4d40c86f // ld1r {v15.4s}, [x3]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 32(R1), F19
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 64(R1), F20
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 16(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	FMOVQ 80(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 196(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d6 // sxtl v22.4s, v22.4h
+	WORD $0x4eb69dec // mul v12.4s, v15.4s, v22.4s
+	WORD $0x4eb69e0d // mul v13.4s, v16.4s, v22.4s
+	WORD $0x4eb69e2e // mul v14.4s, v17.4s, v22.4s
+	FMOVQ 16(R1), F18
+	ADD $12, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 48(R1), F19
+	ADD $16, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 80(R1), F20
+	ADD $20, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 144(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	FMOVQ 16(R0), F22
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	FMOVQ 144(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	FMOVQ 80(R0), F22
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	FMOVQ 144(R0), F22
+	WORD $0x6f0b06d6 // ushr v22.16b, v22.16b, #5
+	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 212(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d6 // sxtl v22.4s, v22.4h
+	WORD $0x4eb695ec // mla v12.4s, v15.4s, v22.4s
+	WORD $0x4eb6960d // mla v13.4s, v16.4s, v22.4s
+	WORD $0x4eb6962e // mla v14.4s, v17.4s, v22.4s
+	FMOVD 0(R2), F15
+	ADD $8, R2, R15
+	WORD $0x4d4081ef // ld1 {v15.s}[2], [x15]
+	FMOVD 8(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1181 // fmla v1.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a5 // fmla v5.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19c9 // fmla v9.4s, v14.4s, v15.s[2]
+	FMOVQ 0(R1), F18
+	WORD $0x4d40c86f // ld1r {v15.4s}, [x3]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 32(R1), F19
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 64(R1), F20
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 32(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	FMOVQ 96(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 200(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d6 // sxtl v22.4s, v22.4h
+	WORD $0x4eb69dec // mul v12.4s, v15.4s, v22.4s
+	WORD $0x4eb69e0d // mul v13.4s, v16.4s, v22.4s
+	WORD $0x4eb69e2e // mul v14.4s, v17.4s, v22.4s
+	FMOVQ 16(R1), F18
+	ADD $12, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 48(R1), F19
+	ADD $16, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 80(R1), F20
+	ADD $20, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 160(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	FMOVQ 32(R0), F22
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	FMOVQ 160(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	FMOVQ 96(R0), F22
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	FMOVQ 160(R0), F22
+	WORD $0x6f0b06d6 // ushr v22.16b, v22.16b, #5
+	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 216(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d6 // sxtl v22.4s, v22.4h
+	WORD $0x4eb695ec // mla v12.4s, v15.4s, v22.4s
+	WORD $0x4eb6960d // mla v13.4s, v16.4s, v22.4s
+	WORD $0x4eb6962e // mla v14.4s, v17.4s, v22.4s
+	FMOVD 0(R2), F15
+	ADD $8, R2, R15
+	WORD $0x4d4081ef // ld1 {v15.s}[2], [x15]
+	FMOVD 16(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1182 // fmla v2.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a6 // fmla v6.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19ca // fmla v10.4s, v14.4s, v15.s[2]
+	FMOVQ 0(R1), F18
+	WORD $0x4d40c86f // ld1r {v15.4s}, [x3]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 32(R1), F19
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 64(R1), F20
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 48(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	FMOVQ 112(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 204(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d6 // sxtl v22.4s, v22.4h
+	WORD $0x4eb69dec // mul v12.4s, v15.4s, v22.4s
+	WORD $0x4eb69e0d // mul v13.4s, v16.4s, v22.4s
+	WORD $0x4eb69e2e // mul v14.4s, v17.4s, v22.4s
+	FMOVQ 16(R1), F18
+	ADD $12, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 48(R1), F19
+	ADD $16, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 80(R1), F20
+	ADD $20, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 176(R0), F22
+	WORD $0x4e3f1ed5 // and v21.16b, v22.16b, v31.16b
+	WORD $0x4f92e2af // sdot v15.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2b0 // sdot v16.4s, v21.16b, v19.4b[0]
+	WORD $0x4f94e2b1 // sdot v17.4s, v21.16b, v20.4b[0]
+	WORD $0x6f0d06d5 // ushr v21.16b, v22.16b, #3
+	WORD $0x4e3f1eb5 // and v21.16b, v21.16b, v31.16b
+	WORD $0x4fb2e2af // sdot v15.4s, v21.16b, v18.4b[1]
+	WORD $0x4fb3e2b0 // sdot v16.4s, v21.16b, v19.4b[1]
+	WORD $0x4fb4e2b1 // sdot v17.4s, v21.16b, v20.4b[1]
+	FMOVQ 48(R0), F22
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	FMOVQ 176(R0), F22
+	WORD $0x6f0c06d6 // ushr v22.16b, v22.16b, #4
+	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
+	WORD $0x4f92eaaf // sdot v15.4s, v21.16b, v18.4b[2]
+	WORD $0x4f93eab0 // sdot v16.4s, v21.16b, v19.4b[2]
+	WORD $0x4f94eab1 // sdot v17.4s, v21.16b, v20.4b[2]
+	FMOVQ 112(R0), F22
+	WORD $0x6f0a06d5 // ushr v21.16b, v22.16b, #6
+	FMOVQ 176(R0), F22
+	WORD $0x6f0b06d6 // ushr v22.16b, v22.16b, #5
+	WORD $0x6ebe1ed5 // bit v21.16b, v22.16b, v30.16b
+	WORD $0x4fb2eaaf // sdot v15.4s, v21.16b, v18.4b[3]
+	WORD $0x4fb3eab0 // sdot v16.4s, v21.16b, v19.4b[3]
+	WORD $0x4fb4eab1 // sdot v17.4s, v21.16b, v20.4b[3]
+	FMOVS 220(R0), F22
+	WORD $0x0f08a6d6 // sxtl v22.8h, v22.8b
+	WORD $0x0f10a6d6 // sxtl v22.4s, v22.4h
+	WORD $0x4eb695ec // mla v12.4s, v15.4s, v22.4s
+	WORD $0x4eb6960d // mla v13.4s, v16.4s, v22.4s
+	WORD $0x4eb6962e // mla v14.4s, v17.4s, v22.4s
+	FMOVD 0(R2), F15
+	ADD $8, R2, R15
+	WORD $0x4d4081ef // ld1 {v15.s}[2], [x15]
+	FMOVD 24(R8), F21
+	WORD $0x0e217ab5 // fcvtl v21.4s, v21.4h
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x4f8f1183 // fmla v3.4s, v12.4s, v15.s[0]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4faf11a7 // fmla v7.4s, v13.4s, v15.s[1]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x4f8f19cb // fmla v11.4s, v14.4s, v15.s[2]
+	ADD $224, R0
+	ADD $96, R1
+	ADD $24, R2
+	ADD $24, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	ADD R5, R4
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	RET
+
+// func mulQ3Kx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ3Kx4NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block0:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F16
+	WORD $0x4d40c86c // ld1r {v12.4s}, [x3]
+	WORD $0x4f22558c // shl v12.4s, v12.4s, #2
+	FMOVQ 32(R1), F17
+	ADD $4, R3, R15
+	WORD $0x4d40c9ed // ld1r {v13.4s}, [x15]
+	WORD $0x4f2255ad // shl v13.4s, v13.4s, #2
+	FMOVQ 64(R1), F18
+	ADD $8, R3, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	WORD $0x4f2255ce // shl v14.4s, v14.4s, #2
+	FMOVQ 96(R1), F19
+	ADD $12, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 0(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	FMOVQ 64(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 192(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59da9 // mul v9.4s, v13.4s, v21.4s
+	WORD $0x4eb59dca // mul v10.4s, v14.4s, v21.4s
+	WORD $0x4eb59deb // mul v11.4s, v15.4s, v21.4s
+	FMOVQ 16(R1), F16
+	ADD $16, R3, R15
+	WORD $0x4d40c9ec // ld1r {v12.4s}, [x15]
+	WORD $0x4f22558c // shl v12.4s, v12.4s, #2
+	FMOVQ 48(R1), F17
+	ADD $20, R3, R15
+	WORD $0x4d40c9ed // ld1r {v13.4s}, [x15]
+	WORD $0x4f2255ad // shl v13.4s, v13.4s, #2
+	FMOVQ 80(R1), F18
+	ADD $24, R3, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	WORD $0x4f2255ce // shl v14.4s, v14.4s, #2
+	FMOVQ 112(R1), F19
+	ADD $28, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 128(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	FMOVQ 0(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 128(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	FMOVQ 64(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 128(R0), F21
+	WORD $0x6f0b06b5 // ushr v21.16b, v21.16b, #5
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 208(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595a9 // mla v9.4s, v13.4s, v21.4s
+	WORD $0x4eb595ca // mla v10.4s, v14.4s, v21.4s
+	WORD $0x4eb595eb // mla v11.4s, v15.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3ddd4a // fmul v10.4s, v10.4s, v29.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3ddd6b // fmul v11.4s, v11.4s, v29.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVQ 0(R1), F16
+	WORD $0x4d40c86c // ld1r {v12.4s}, [x3]
+	WORD $0x4f22558c // shl v12.4s, v12.4s, #2
+	FMOVQ 32(R1), F17
+	ADD $4, R3, R15
+	WORD $0x4d40c9ed // ld1r {v13.4s}, [x15]
+	WORD $0x4f2255ad // shl v13.4s, v13.4s, #2
+	FMOVQ 64(R1), F18
+	ADD $8, R3, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	WORD $0x4f2255ce // shl v14.4s, v14.4s, #2
+	FMOVQ 96(R1), F19
+	ADD $12, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 16(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	FMOVQ 80(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 196(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59da9 // mul v9.4s, v13.4s, v21.4s
+	WORD $0x4eb59dca // mul v10.4s, v14.4s, v21.4s
+	WORD $0x4eb59deb // mul v11.4s, v15.4s, v21.4s
+	FMOVQ 16(R1), F16
+	ADD $16, R3, R15
+	WORD $0x4d40c9ec // ld1r {v12.4s}, [x15]
+	WORD $0x4f22558c // shl v12.4s, v12.4s, #2
+	FMOVQ 48(R1), F17
+	ADD $20, R3, R15
+	WORD $0x4d40c9ed // ld1r {v13.4s}, [x15]
+	WORD $0x4f2255ad // shl v13.4s, v13.4s, #2
+	FMOVQ 80(R1), F18
+	ADD $24, R3, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	WORD $0x4f2255ce // shl v14.4s, v14.4s, #2
+	FMOVQ 112(R1), F19
+	ADD $28, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 144(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	FMOVQ 16(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 144(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	FMOVQ 80(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 144(R0), F21
+	WORD $0x6f0b06b5 // ushr v21.16b, v21.16b, #5
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 212(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595a9 // mla v9.4s, v13.4s, v21.4s
+	WORD $0x4eb595ca // mla v10.4s, v14.4s, v21.4s
+	WORD $0x4eb595eb // mla v11.4s, v15.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3cdd4a // fmul v10.4s, v10.4s, v28.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3cdd6b // fmul v11.4s, v11.4s, v28.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	ADD $224, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	ADD R5, R4
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	ADD R5, R4
+	FMOVQ F6, 0(R4)
+	FMOVQ F7, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block2:
+	MOVD R0, R8
+	FMOVD 16(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 24(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 0(R1), F16
+	WORD $0x4d40c86c // ld1r {v12.4s}, [x3]
+	WORD $0x4f22558c // shl v12.4s, v12.4s, #2
+	FMOVQ 32(R1), F17
+	ADD $4, R3, R15
+	WORD $0x4d40c9ed // ld1r {v13.4s}, [x15]
+	WORD $0x4f2255ad // shl v13.4s, v13.4s, #2
+	FMOVQ 64(R1), F18
+	ADD $8, R3, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	WORD $0x4f2255ce // shl v14.4s, v14.4s, #2
+	FMOVQ 96(R1), F19
+	ADD $12, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 32(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	FMOVQ 96(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 200(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59da9 // mul v9.4s, v13.4s, v21.4s
+	WORD $0x4eb59dca // mul v10.4s, v14.4s, v21.4s
+	WORD $0x4eb59deb // mul v11.4s, v15.4s, v21.4s
+	FMOVQ 16(R1), F16
+	ADD $16, R3, R15
+	WORD $0x4d40c9ec // ld1r {v12.4s}, [x15]
+	WORD $0x4f22558c // shl v12.4s, v12.4s, #2
+	FMOVQ 48(R1), F17
+	ADD $20, R3, R15
+	WORD $0x4d40c9ed // ld1r {v13.4s}, [x15]
+	WORD $0x4f2255ad // shl v13.4s, v13.4s, #2
+	FMOVQ 80(R1), F18
+	ADD $24, R3, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	WORD $0x4f2255ce // shl v14.4s, v14.4s, #2
+	FMOVQ 112(R1), F19
+	ADD $28, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 160(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	FMOVQ 32(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 160(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	FMOVQ 96(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 160(R0), F21
+	WORD $0x6f0b06b5 // ushr v21.16b, v21.16b, #5
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 216(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595a9 // mla v9.4s, v13.4s, v21.4s
+	WORD $0x4eb595ca // mla v10.4s, v14.4s, v21.4s
+	WORD $0x4eb595eb // mla v11.4s, v15.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x4f8c1100 // fmla v0.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x4fac1122 // fmla v2.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3ddd4a // fmul v10.4s, v10.4s, v29.4s
+	WORD $0x4f8c1944 // fmla v4.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3ddd6b // fmul v11.4s, v11.4s, v29.4s
+	WORD $0x4fac1966 // fmla v6.4s, v11.4s, v12.s[3]
+	FMOVQ 0(R1), F16
+	WORD $0x4d40c86c // ld1r {v12.4s}, [x3]
+	WORD $0x4f22558c // shl v12.4s, v12.4s, #2
+	FMOVQ 32(R1), F17
+	ADD $4, R3, R15
+	WORD $0x4d40c9ed // ld1r {v13.4s}, [x15]
+	WORD $0x4f2255ad // shl v13.4s, v13.4s, #2
+	FMOVQ 64(R1), F18
+	ADD $8, R3, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	WORD $0x4f2255ce // shl v14.4s, v14.4s, #2
+	FMOVQ 96(R1), F19
+	ADD $12, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 48(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	FMOVQ 112(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 204(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59d88 // mul v8.4s, v12.4s, v21.4s
+	WORD $0x4eb59da9 // mul v9.4s, v13.4s, v21.4s
+	WORD $0x4eb59dca // mul v10.4s, v14.4s, v21.4s
+	WORD $0x4eb59deb // mul v11.4s, v15.4s, v21.4s
+	FMOVQ 16(R1), F16
+	ADD $16, R3, R15
+	WORD $0x4d40c9ec // ld1r {v12.4s}, [x15]
+	WORD $0x4f22558c // shl v12.4s, v12.4s, #2
+	FMOVQ 48(R1), F17
+	ADD $20, R3, R15
+	WORD $0x4d40c9ed // ld1r {v13.4s}, [x15]
+	WORD $0x4f2255ad // shl v13.4s, v13.4s, #2
+	FMOVQ 80(R1), F18
+	ADD $24, R3, R15
+	WORD $0x4d40c9ee // ld1r {v14.4s}, [x15]
+	WORD $0x4f2255ce // shl v14.4s, v14.4s, #2
+	FMOVQ 112(R1), F19
+	ADD $28, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 176(R0), F21
+	WORD $0x4e3f1eb4 // and v20.16b, v21.16b, v31.16b
+	WORD $0x4f90e28c // sdot v12.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e28d // sdot v13.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e28e // sdot v14.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e28f // sdot v15.4s, v20.16b, v19.4b[0]
+	WORD $0x6f0d06b4 // ushr v20.16b, v21.16b, #3
+	WORD $0x4e3f1e94 // and v20.16b, v20.16b, v31.16b
+	WORD $0x4fb0e28c // sdot v12.4s, v20.16b, v16.4b[1]
+	WORD $0x4fb1e28d // sdot v13.4s, v20.16b, v17.4b[1]
+	WORD $0x4fb2e28e // sdot v14.4s, v20.16b, v18.4b[1]
+	WORD $0x4fb3e28f // sdot v15.4s, v20.16b, v19.4b[1]
+	FMOVQ 48(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 176(R0), F21
+	WORD $0x6f0c06b5 // ushr v21.16b, v21.16b, #4
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x4f90ea8c // sdot v12.4s, v20.16b, v16.4b[2]
+	WORD $0x4f91ea8d // sdot v13.4s, v20.16b, v17.4b[2]
+	WORD $0x4f92ea8e // sdot v14.4s, v20.16b, v18.4b[2]
+	WORD $0x4f93ea8f // sdot v15.4s, v20.16b, v19.4b[2]
+	FMOVQ 112(R0), F21
+	WORD $0x6f0a06b4 // ushr v20.16b, v21.16b, #6
+	FMOVQ 176(R0), F21
+	WORD $0x6f0b06b5 // ushr v21.16b, v21.16b, #5
+	WORD $0x6ebe1eb4 // bit v20.16b, v21.16b, v30.16b
+	WORD $0x4fb0ea8c // sdot v12.4s, v20.16b, v16.4b[3]
+	WORD $0x4fb1ea8d // sdot v13.4s, v20.16b, v17.4b[3]
+	WORD $0x4fb2ea8e // sdot v14.4s, v20.16b, v18.4b[3]
+	WORD $0x4fb3ea8f // sdot v15.4s, v20.16b, v19.4b[3]
+	FMOVS 220(R0), F21
+	WORD $0x0f08a6b5 // sxtl v21.8h, v21.8b
+	WORD $0x0f10a6b5 // sxtl v21.4s, v21.4h
+	WORD $0x4eb59588 // mla v8.4s, v12.4s, v21.4s
+	WORD $0x4eb595a9 // mla v9.4s, v13.4s, v21.4s
+	WORD $0x4eb595ca // mla v10.4s, v14.4s, v21.4s
+	WORD $0x4eb595eb // mla v11.4s, v15.4s, v21.4s
+	FMOVQ 0(R2), F12
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3cdd08 // fmul v8.4s, v8.4s, v28.4s
+	WORD $0x4f8c1101 // fmla v1.4s, v8.4s, v12.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3cdd29 // fmul v9.4s, v9.4s, v28.4s
+	WORD $0x4fac1123 // fmla v3.4s, v9.4s, v12.s[1]
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3cdd4a // fmul v10.4s, v10.4s, v28.4s
+	WORD $0x4f8c1945 // fmla v5.4s, v10.4s, v12.s[2]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3cdd6b // fmul v11.4s, v11.4s, v28.4s
+	WORD $0x4fac1967 // fmla v7.4s, v11.4s, v12.s[3]
+	ADD $224, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F0, 32(R4)
+	FMOVQ F1, 48(R4)
+	ADD R5, R4
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 32(R4)
+	FMOVQ F5, 48(R4)
+	ADD R5, R4
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	RET
+
+// func mulQ3Kx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulQ3Kx5NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block0:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub0:
+	FMOVQ 0(R1), F20
+	WORD $0x4d40c86f // ld1r {v15.4s}, [x3]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 32(R1), F21
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 64(R1), F22
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 96(R1), F23
+	ADD $12, R3, R15
+	WORD $0x4d40c9f2 // ld1r {v18.4s}, [x15]
+	WORD $0x4f225652 // shl v18.4s, v18.4s, #2
+	FMOVQ 128(R1), F24
+	ADD $16, R3, R15
+	WORD $0x4d40c9f3 // ld1r {v19.4s}, [x15]
+	WORD $0x4f225673 // shl v19.4s, v19.4s, #2
+	FMOVQ 0(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	FMOVQ 64(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 192(R0), F26
+	WORD $0x0f08a75a // sxtl v26.8h, v26.8b
+	WORD $0x0f10a75a // sxtl v26.4s, v26.4h
+	WORD $0x4eba9dea // mul v10.4s, v15.4s, v26.4s
+	WORD $0x4eba9e0b // mul v11.4s, v16.4s, v26.4s
+	WORD $0x4eba9e2c // mul v12.4s, v17.4s, v26.4s
+	WORD $0x4eba9e4d // mul v13.4s, v18.4s, v26.4s
+	WORD $0x4eba9e6e // mul v14.4s, v19.4s, v26.4s
+	FMOVQ 16(R1), F20
+	ADD $20, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 48(R1), F21
+	ADD $24, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 80(R1), F22
+	ADD $28, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 112(R1), F23
+	ADD $32, R3, R15
+	WORD $0x4d40c9f2 // ld1r {v18.4s}, [x15]
+	WORD $0x4f225652 // shl v18.4s, v18.4s, #2
+	FMOVQ 144(R1), F24
+	ADD $36, R3, R15
+	WORD $0x4d40c9f3 // ld1r {v19.4s}, [x15]
+	WORD $0x4f225673 // shl v19.4s, v19.4s, #2
+	FMOVQ 128(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	FMOVQ 0(R0), F26
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	FMOVQ 128(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	FMOVQ 64(R0), F26
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	FMOVQ 128(R0), F26
+	WORD $0x6f0b075a // ushr v26.16b, v26.16b, #5
+	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 208(R0), F26
+	WORD $0x0f08a75a // sxtl v26.8h, v26.8b
+	WORD $0x0f10a75a // sxtl v26.4s, v26.4h
+	WORD $0x4eba95ea // mla v10.4s, v15.4s, v26.4s
+	WORD $0x4eba960b // mla v11.4s, v16.4s, v26.4s
+	WORD $0x4eba962c // mla v12.4s, v17.4s, v26.4s
+	WORD $0x4eba964d // mla v13.4s, v18.4s, v26.4s
+	WORD $0x4eba966e // mla v14.4s, v19.4s, v26.4s
+	FMOVQ 0(R2), F15
+	FMOVS 16(R2), F16
+	FMOVD 0(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1140 // fmla v0.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1162 // fmla v2.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1984 // fmla v4.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a6 // fmla v6.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c8 // fmla v8.4s, v14.4s, v16.s[0]
+	FMOVQ 0(R1), F20
+	WORD $0x4d40c86f // ld1r {v15.4s}, [x3]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 32(R1), F21
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 64(R1), F22
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 96(R1), F23
+	ADD $12, R3, R15
+	WORD $0x4d40c9f2 // ld1r {v18.4s}, [x15]
+	WORD $0x4f225652 // shl v18.4s, v18.4s, #2
+	FMOVQ 128(R1), F24
+	ADD $16, R3, R15
+	WORD $0x4d40c9f3 // ld1r {v19.4s}, [x15]
+	WORD $0x4f225673 // shl v19.4s, v19.4s, #2
+	FMOVQ 16(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	FMOVQ 80(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 196(R0), F26
+	WORD $0x0f08a75a // sxtl v26.8h, v26.8b
+	WORD $0x0f10a75a // sxtl v26.4s, v26.4h
+	WORD $0x4eba9dea // mul v10.4s, v15.4s, v26.4s
+	WORD $0x4eba9e0b // mul v11.4s, v16.4s, v26.4s
+	WORD $0x4eba9e2c // mul v12.4s, v17.4s, v26.4s
+	WORD $0x4eba9e4d // mul v13.4s, v18.4s, v26.4s
+	WORD $0x4eba9e6e // mul v14.4s, v19.4s, v26.4s
+	FMOVQ 16(R1), F20
+	ADD $20, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 48(R1), F21
+	ADD $24, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 80(R1), F22
+	ADD $28, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 112(R1), F23
+	ADD $32, R3, R15
+	WORD $0x4d40c9f2 // ld1r {v18.4s}, [x15]
+	WORD $0x4f225652 // shl v18.4s, v18.4s, #2
+	FMOVQ 144(R1), F24
+	ADD $36, R3, R15
+	WORD $0x4d40c9f3 // ld1r {v19.4s}, [x15]
+	WORD $0x4f225673 // shl v19.4s, v19.4s, #2
+	FMOVQ 144(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	FMOVQ 16(R0), F26
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	FMOVQ 144(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	FMOVQ 80(R0), F26
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	FMOVQ 144(R0), F26
+	WORD $0x6f0b075a // ushr v26.16b, v26.16b, #5
+	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 212(R0), F26
+	WORD $0x0f08a75a // sxtl v26.8h, v26.8b
+	WORD $0x0f10a75a // sxtl v26.4s, v26.4h
+	WORD $0x4eba95ea // mla v10.4s, v15.4s, v26.4s
+	WORD $0x4eba960b // mla v11.4s, v16.4s, v26.4s
+	WORD $0x4eba962c // mla v12.4s, v17.4s, v26.4s
+	WORD $0x4eba964d // mla v13.4s, v18.4s, v26.4s
+	WORD $0x4eba966e // mla v14.4s, v19.4s, v26.4s
+	FMOVQ 0(R2), F15
+	FMOVS 16(R2), F16
+	FMOVD 8(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1141 // fmla v1.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1163 // fmla v3.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1985 // fmla v5.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a7 // fmla v7.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c9 // fmla v9.4s, v14.4s, v16.s[0]
+	ADD $224, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $40, R3
+	SUBS $1, R7
+	BNE sub0
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F0, 0(R4)
+	FMOVQ F1, 16(R4)
+	ADD R5, R4
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	ADD R5, R4
+	FMOVQ F4, 0(R4)
+	FMOVQ F5, 16(R4)
+	ADD R5, R4
+	FMOVQ F6, 0(R4)
+	FMOVQ F7, 16(R4)
+	ADD R5, R4
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+block2:
+	MOVD R0, R8
+	ADD $32, R0
+	MOVD $8, R7
+sub2:
+	FMOVQ 0(R1), F20
+	WORD $0x4d40c86f // ld1r {v15.4s}, [x3]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 32(R1), F21
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 64(R1), F22
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 96(R1), F23
+	ADD $12, R3, R15
+	WORD $0x4d40c9f2 // ld1r {v18.4s}, [x15]
+	WORD $0x4f225652 // shl v18.4s, v18.4s, #2
+	FMOVQ 128(R1), F24
+	ADD $16, R3, R15
+	WORD $0x4d40c9f3 // ld1r {v19.4s}, [x15]
+	WORD $0x4f225673 // shl v19.4s, v19.4s, #2
+	FMOVQ 32(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	FMOVQ 96(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 200(R0), F26
+	WORD $0x0f08a75a // sxtl v26.8h, v26.8b
+	WORD $0x0f10a75a // sxtl v26.4s, v26.4h
+	WORD $0x4eba9dea // mul v10.4s, v15.4s, v26.4s
+	WORD $0x4eba9e0b // mul v11.4s, v16.4s, v26.4s
+	WORD $0x4eba9e2c // mul v12.4s, v17.4s, v26.4s
+	WORD $0x4eba9e4d // mul v13.4s, v18.4s, v26.4s
+	WORD $0x4eba9e6e // mul v14.4s, v19.4s, v26.4s
+	FMOVQ 16(R1), F20
+	ADD $20, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 48(R1), F21
+	ADD $24, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 80(R1), F22
+	ADD $28, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 112(R1), F23
+	ADD $32, R3, R15
+	WORD $0x4d40c9f2 // ld1r {v18.4s}, [x15]
+	WORD $0x4f225652 // shl v18.4s, v18.4s, #2
+	FMOVQ 144(R1), F24
+	ADD $36, R3, R15
+	WORD $0x4d40c9f3 // ld1r {v19.4s}, [x15]
+	WORD $0x4f225673 // shl v19.4s, v19.4s, #2
+	FMOVQ 160(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	FMOVQ 32(R0), F26
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	FMOVQ 160(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	FMOVQ 96(R0), F26
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	FMOVQ 160(R0), F26
+	WORD $0x6f0b075a // ushr v26.16b, v26.16b, #5
+	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 216(R0), F26
+	WORD $0x0f08a75a // sxtl v26.8h, v26.8b
+	WORD $0x0f10a75a // sxtl v26.4s, v26.4h
+	WORD $0x4eba95ea // mla v10.4s, v15.4s, v26.4s
+	WORD $0x4eba960b // mla v11.4s, v16.4s, v26.4s
+	WORD $0x4eba962c // mla v12.4s, v17.4s, v26.4s
+	WORD $0x4eba964d // mla v13.4s, v18.4s, v26.4s
+	WORD $0x4eba966e // mla v14.4s, v19.4s, v26.4s
+	FMOVQ 0(R2), F15
+	FMOVS 16(R2), F16
+	FMOVD 16(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1140 // fmla v0.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1162 // fmla v2.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1984 // fmla v4.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a6 // fmla v6.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c8 // fmla v8.4s, v14.4s, v16.s[0]
+	FMOVQ 0(R1), F20
+	WORD $0x4d40c86f // ld1r {v15.4s}, [x3]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 32(R1), F21
+	ADD $4, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 64(R1), F22
+	ADD $8, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 96(R1), F23
+	ADD $12, R3, R15
+	WORD $0x4d40c9f2 // ld1r {v18.4s}, [x15]
+	WORD $0x4f225652 // shl v18.4s, v18.4s, #2
+	FMOVQ 128(R1), F24
+	ADD $16, R3, R15
+	WORD $0x4d40c9f3 // ld1r {v19.4s}, [x15]
+	WORD $0x4f225673 // shl v19.4s, v19.4s, #2
+	FMOVQ 48(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	FMOVQ 112(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 204(R0), F26
+	WORD $0x0f08a75a // sxtl v26.8h, v26.8b
+	WORD $0x0f10a75a // sxtl v26.4s, v26.4h
+	WORD $0x4eba9dea // mul v10.4s, v15.4s, v26.4s
+	WORD $0x4eba9e0b // mul v11.4s, v16.4s, v26.4s
+	WORD $0x4eba9e2c // mul v12.4s, v17.4s, v26.4s
+	WORD $0x4eba9e4d // mul v13.4s, v18.4s, v26.4s
+	WORD $0x4eba9e6e // mul v14.4s, v19.4s, v26.4s
+	FMOVQ 16(R1), F20
+	ADD $20, R3, R15
+	WORD $0x4d40c9ef // ld1r {v15.4s}, [x15]
+	WORD $0x4f2255ef // shl v15.4s, v15.4s, #2
+	FMOVQ 48(R1), F21
+	ADD $24, R3, R15
+	WORD $0x4d40c9f0 // ld1r {v16.4s}, [x15]
+	WORD $0x4f225610 // shl v16.4s, v16.4s, #2
+	FMOVQ 80(R1), F22
+	ADD $28, R3, R15
+	WORD $0x4d40c9f1 // ld1r {v17.4s}, [x15]
+	WORD $0x4f225631 // shl v17.4s, v17.4s, #2
+	FMOVQ 112(R1), F23
+	ADD $32, R3, R15
+	WORD $0x4d40c9f2 // ld1r {v18.4s}, [x15]
+	WORD $0x4f225652 // shl v18.4s, v18.4s, #2
+	FMOVQ 144(R1), F24
+	ADD $36, R3, R15
+	WORD $0x4d40c9f3 // ld1r {v19.4s}, [x15]
+	WORD $0x4f225673 // shl v19.4s, v19.4s, #2
+	FMOVQ 176(R0), F26
+	WORD $0x4e3f1f59 // and v25.16b, v26.16b, v31.16b
+	WORD $0x4f94e32f // sdot v15.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e330 // sdot v16.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e331 // sdot v17.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e332 // sdot v18.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e333 // sdot v19.4s, v25.16b, v24.4b[0]
+	WORD $0x6f0d0759 // ushr v25.16b, v26.16b, #3
+	WORD $0x4e3f1f39 // and v25.16b, v25.16b, v31.16b
+	WORD $0x4fb4e32f // sdot v15.4s, v25.16b, v20.4b[1]
+	WORD $0x4fb5e330 // sdot v16.4s, v25.16b, v21.4b[1]
+	WORD $0x4fb6e331 // sdot v17.4s, v25.16b, v22.4b[1]
+	WORD $0x4fb7e332 // sdot v18.4s, v25.16b, v23.4b[1]
+	WORD $0x4fb8e333 // sdot v19.4s, v25.16b, v24.4b[1]
+	FMOVQ 48(R0), F26
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	FMOVQ 176(R0), F26
+	WORD $0x6f0c075a // ushr v26.16b, v26.16b, #4
+	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x4f94eb2f // sdot v15.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb30 // sdot v16.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb31 // sdot v17.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb32 // sdot v18.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb33 // sdot v19.4s, v25.16b, v24.4b[2]
+	FMOVQ 112(R0), F26
+	WORD $0x6f0a0759 // ushr v25.16b, v26.16b, #6
+	FMOVQ 176(R0), F26
+	WORD $0x6f0b075a // ushr v26.16b, v26.16b, #5
+	WORD $0x6ebe1f59 // bit v25.16b, v26.16b, v30.16b
+	WORD $0x4fb4eb2f // sdot v15.4s, v25.16b, v20.4b[3]
+	WORD $0x4fb5eb30 // sdot v16.4s, v25.16b, v21.4b[3]
+	WORD $0x4fb6eb31 // sdot v17.4s, v25.16b, v22.4b[3]
+	WORD $0x4fb7eb32 // sdot v18.4s, v25.16b, v23.4b[3]
+	WORD $0x4fb8eb33 // sdot v19.4s, v25.16b, v24.4b[3]
+	FMOVS 220(R0), F26
+	WORD $0x0f08a75a // sxtl v26.8h, v26.8b
+	WORD $0x0f10a75a // sxtl v26.4s, v26.4h
+	WORD $0x4eba95ea // mla v10.4s, v15.4s, v26.4s
+	WORD $0x4eba960b // mla v11.4s, v16.4s, v26.4s
+	WORD $0x4eba962c // mla v12.4s, v17.4s, v26.4s
+	WORD $0x4eba964d // mla v13.4s, v18.4s, v26.4s
+	WORD $0x4eba966e // mla v14.4s, v19.4s, v26.4s
+	FMOVQ 0(R2), F15
+	FMOVS 16(R2), F16
+	FMOVD 24(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x4f8f1141 // fmla v1.4s, v10.4s, v15.s[0]
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4faf1163 // fmla v3.4s, v11.4s, v15.s[1]
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x4f8f1985 // fmla v5.4s, v12.4s, v15.s[2]
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4faf19a7 // fmla v7.4s, v13.4s, v15.s[3]
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x4f9011c9 // fmla v9.4s, v14.4s, v16.s[0]
+	ADD $224, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $40, R3
+	SUBS $1, R7
+	BNE sub2
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F0, 32(R4)
+	FMOVQ F1, 48(R4)
+	ADD R5, R4
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	ADD R5, R4
+	FMOVQ F4, 32(R4)
+	FMOVQ F5, 48(R4)
+	ADD R5, R4
+	FMOVQ F6, 32(R4)
+	FMOVQ F7, 48(R4)
+	ADD R5, R4
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	RET
+
 // func mulIQ4NLx1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 TEXT ·mulIQ4NLx1NEON(SB), NOSPLIT, $0-56
 	MOVD w+0(FP), R0

@@ -374,6 +374,96 @@ func mulQ6Kx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride 
 //go:noescape
 func mulQ6Kx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
+// mulQ2Kx1NEON multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ2Kx1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx2NEON multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ2Kx2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx3NEON multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ2Kx3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx4NEON multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ2Kx4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx1NEONDot multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ2Kx1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx2NEONDot multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ2Kx2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx3NEONDot multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ2Kx3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx4NEONDot multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ2Kx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ2Kx5NEONDot multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ2Kx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx1NEON multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ3Kx1NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx2NEON multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ3Kx2NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx3NEON multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ3Kx3NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx4NEON multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ3Kx4NEON(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx1NEONDot multiplies a panel with 1 rows of activations.
+//
+//go:noescape
+func mulQ3Kx1NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx2NEONDot multiplies a panel with 2 rows of activations.
+//
+//go:noescape
+func mulQ3Kx2NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx3NEONDot multiplies a panel with 3 rows of activations.
+//
+//go:noescape
+func mulQ3Kx3NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx4NEONDot multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulQ3Kx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulQ3Kx5NEONDot multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulQ3Kx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
 // mulIQ4NLx1NEON multiplies a panel with 1 rows of activations.
 //
 //go:noescape
@@ -594,6 +684,8 @@ var neonQuant = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *f
 	Q4_K:   {mulQ4Kx1NEON, mulQ4Kx2NEON, mulQ4Kx3NEON, mulQ4Kx4NEON},
 	Q5_K:   {mulQ5Kx1NEON, mulQ5Kx2NEON, mulQ5Kx3NEON, mulQ5Kx4NEON},
 	Q6_K:   {mulQ6Kx1NEON, mulQ6Kx2NEON, mulQ6Kx3NEON, mulQ6Kx4NEON},
+	Q2_K:   {mulQ2Kx1NEON, mulQ2Kx2NEON, mulQ2Kx3NEON, mulQ2Kx4NEON},
+	Q3_K:   {mulQ3Kx1NEON, mulQ3Kx2NEON, mulQ3Kx3NEON, mulQ3Kx4NEON},
 	IQ4_NL: {mulIQ4NLx1NEON, mulIQ4NLx2NEON, mulIQ4NLx3NEON, mulIQ4NLx4NEON},
 	IQ4_XS: {mulIQ4XSx1NEON, mulIQ4XSx2NEON, mulIQ4XSx3NEON, mulIQ4XSx4NEON},
 	MXFP4:  {mulMXFP4x1NEON, mulMXFP4x2NEON, mulMXFP4x3NEON, mulMXFP4x4NEON},
@@ -609,6 +701,8 @@ var neonDotQuant = [len(forms)][5]func(w *byte, q *int8, f *float32, n *int32, y
 	Q4_K:   {mulQ4Kx1NEONDot, mulQ4Kx2NEONDot, mulQ4Kx3NEONDot, mulQ4Kx4NEONDot, mulQ4Kx5NEONDot},
 	Q5_K:   {mulQ5Kx1NEONDot, mulQ5Kx2NEONDot, mulQ5Kx3NEONDot, mulQ5Kx4NEONDot, mulQ5Kx5NEONDot},
 	Q6_K:   {mulQ6Kx1NEONDot, mulQ6Kx2NEONDot, mulQ6Kx3NEONDot, mulQ6Kx4NEONDot, mulQ6Kx5NEONDot},
+	Q2_K:   {mulQ2Kx1NEONDot, mulQ2Kx2NEONDot, mulQ2Kx3NEONDot, mulQ2Kx4NEONDot, mulQ2Kx5NEONDot},
+	Q3_K:   {mulQ3Kx1NEONDot, mulQ3Kx2NEONDot, mulQ3Kx3NEONDot, mulQ3Kx4NEONDot, mulQ3Kx5NEONDot},
 	IQ4_NL: {mulIQ4NLx1NEONDot, mulIQ4NLx2NEONDot, mulIQ4NLx3NEONDot, mulIQ4NLx4NEONDot, mulIQ4NLx5NEONDot},
 	IQ4_XS: {mulIQ4XSx1NEONDot, mulIQ4XSx2NEONDot, mulIQ4XSx3NEONDot, mulIQ4XSx4NEONDot, mulIQ4XSx5NEONDot},
 	MXFP4:  {mulMXFP4x1NEONDot, mulMXFP4x2NEONDot, mulMXFP4x3NEONDot, mulMXFP4x4NEONDot, mulMXFP4x5NEONDot},

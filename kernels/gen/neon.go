@@ -21,8 +21,11 @@ var (
 	opAnd      = op{"and d.16b, n.16b, m.16b", 0x4e201c00}
 	opBic      = op{"bic d.16b, n.16b, m.16b", 0x4e601c00}
 	opBit      = op{"bit d.16b, n.16b, m.16b", 0x6ea01c00} // where a bit of m is 1, d takes that of n
+	opEor      = op{"eor d.16b, n.16b, m.16b", 0x6e201c00}
 	opOrr      = op{"orr d.16b, n.16b, m.16b", 0x4ea01c00}
 	opAdd      = op{"add d.4s, n.4s, m.4s", 0x4ea08400}
+	opMul      = op{"mul d.4s, n.4s, m.4s", 0x4ea09c00}
+	opMla      = op{"mla d.4s, n.4s, m.4s", 0x4ea09400}
 	opAddp16   = op{"addp d.8h, n.8h, m.8h", 0x4e60bc00}
 	opAddp32   = op{"addp d.4s, n.4s, m.4s", 0x4ea0bc00}
 	opTbl      = op{"tbl d.16b, {n.16b}, m.16b", 0x4e000000} // bytes of n by the numbers in m
@@ -37,6 +40,7 @@ var (
 	opFdiv     = op{"fdiv d.4s, n.4s, m.4s", 0x6e20fc00}
 	opFmla     = op{"fmla d.4s, n.4s, m.4s", 0x4e20cc00}
 	opFmin     = op{"fmin d.4s, n.4s, m.4s", 0x4ea0f400}   // NaN if one is NaN
+	opFmax     = op{"fmax d.4s, n.4s, m.4s", 0x4e20f400}   // the same
 	opFmaxnm   = op{"fmaxnm d.4s, n.4s, m.4s", 0x4e20c400} // the other one if one is NaN
 	opFcmgt    = op{"fcmgt d.4s, n.4s, m.4s", 0x6ea0e400}
 	opSadalp   = op{"sadalp d.4s, n.8h", 0x4e606800}
@@ -70,6 +74,8 @@ var (
 // The instructions with one lane of m as an operand for all lanes.
 var (
 	opSdotLane = op{"sdot d.4s, n.16b, m.4b", 0x4f80e000} // needs dotprod
+	opMulLane  = op{"mul d.4s, n.4s, m.s", 0x4f808000}
+	opMlaLane  = op{"mla d.4s, n.4s, m.s", 0x6f800000}
 	opFmulLane = op{"fmul d.4s, n.4s, m.s", 0x4f809000}
 	opFmlaLane = op{"fmla d.4s, n.4s, m.s", 0x4f801000}
 	opFmlsLane = op{"fmls d.4s, n.4s, m.s", 0x4f805000}

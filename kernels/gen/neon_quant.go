@@ -1,9 +1,6 @@
 package main
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // NEON kernels multiply one panel (16 rows of the matrix: four registers) with a tile of t rows of
 // activations. With few rows of activations all four registers are done together; with more, two at a
@@ -34,9 +31,6 @@ const (
 	maskLow, maskHigh = 31, 30 // registers of the masks of the planes
 )
 
-// neonTypes are the quantised types that these kernels know, by the names of forms.
-var neonTypes = []string{"Q80", "Q40", "Q41", "Q50", "Q51", "Q4K", "Q5K", "Q6K", "IQ4NL", "IQ4XS", "MXFP4"}
-
 // neonQuant emits the kernel for a quantised type and returns its name.
 func neonQuant(a *Asm, f *form, t int, dot bool) string {
 	e := &mulNeon{Neon: Neon{a}, form: f, t: t, dot: dot, group: 4}
@@ -44,7 +38,7 @@ func neonQuant(a *Asm, f *form, t int, dot bool) string {
 	both := 2
 	if dot {
 		name = name + "Dot"
-		if f.high != 1 { // see pairs
+		if f.high != 1 || f.ints() { // see pairs
 			both = 3
 		}
 	}
@@ -78,12 +72,20 @@ func (e *mulNeon) acc(r, g int) int {
 	}
 	return 2 * (r*e.group + g)
 }
-func (e *mulNeon) res(r, g int) int { return e.acc(e.t, 0) + r*e.group + g }
-func (e *mulNeon) work() int        { return e.res(e.t, 0) }
+func (e *mulNeon) res(r, g int) int {
+	if e.ints() { // see neon_ints.go
+		return r*e.group + g
+	}
+	return e.acc(e.t, 0) + r*e.group + g
+}
+func (e *mulNeon) work() int { return e.res(e.t, 0) }
 
 // hoisted says whether there is room to keep the f16 scales of a super-block as float32; head is their
 // register: of scale (0) or minimum (1).
 func (e *mulNeon) hoisted() bool {
+	if e.ints() {
+		return e.temps()+4 <= e.head(1, e.group-1)
+	}
 	return e.super && (e.t == 1 || e.dot && e.t*e.group <= 8 && e.high != 1)
 }
 func (e *mulNeon) head(m, g int) int { return maskHigh - 1 - m*e.group - g }
@@ -131,6 +133,10 @@ func (e *mulNeon) pass() {
 
 // masks sets the masks that unpack, dots5 and dots6 need.
 func (e *mulNeon) masks() {
+	if e.ints() {
+		e.intMasks()
+		return
+	}
 	low, high := uint32(0x0f), []uint32{0, 0x10, 0x30}[e.high]
 	switch {
 	case e.low == 8:
@@ -158,6 +164,19 @@ func (e *mulNeon) headScale(d, m, g int) {
 
 // sub emits the work on 32 columns.
 func (e *mulNeon) sub() {
+	if e.ints() {
+		e.subInts()
+	} else {
+		e.subFloats()
+	}
+	e.Inc(0, e.subBytes())
+	e.Inc(1, 32*e.t)
+	e.Inc(2, 8*e.t)
+	e.Inc(3, 4*e.t*e.sums())
+}
+
+// subFloats is sub for types whose scales are float32.
+func (e *mulNeon) subFloats() {
 	for half := range 2 {
 		switch {
 		case e.dot:
@@ -191,10 +210,6 @@ func (e *mulNeon) sub() {
 			e.scale(part)
 		}
 	}
-	e.Inc(0, e.subBytes())
-	e.Inc(1, 32*e.t)
-	e.Inc(2, 8*e.t)
-	e.Inc(3, 4*e.t*e.sums())
 }
 
 // long says whether weights need all bits of a byte.
@@ -543,9 +558,6 @@ func quantNeon(a *Asm) {
 	neonQuantizeRow(n)
 	var plain, dot kernelTable
 	for i := range forms {
-		if !slices.Contains(neonTypes, forms[i].name) {
-			continue
-		}
 		for t := 1; t <= tileNeon; t++ {
 			plain.add(i, neonQuant(a, &forms[i], t, false))
 		}
