@@ -19,6 +19,21 @@ func geluErfAVX2(x *float32, n int)
 //go:noescape
 func softCapAVX2(x *float32, top *float32, n int)
 
+// clampedGLUAVX2 writes g/(1+exp(-slope*g))*(u+1) for 16*n elements, g and u being gt and up within the limit.
+//
+//go:noescape
+func clampedGLUAVX2(y *float32, gt *float32, up *float32, slope float32, limit float32, n int)
+
+// sumsAVX2 adds 16*n elements to 16 lanes.
+//
+//go:noescape
+func sumsAVX2(acc *float32, x *float32, n int)
+
+// lessAVX2 writes x-m for 16*n elements.
+//
+//go:noescape
+func lessAVX2(y *float32, x *float32, m float32, n int)
+
 // geluMulAVX512 writes gt/(1+exp(-gt*(c1+c3*gt*gt)))*up for 16*n elements.
 //
 //go:noescape
@@ -33,3 +48,18 @@ func geluErfAVX512(x *float32, n int)
 //
 //go:noescape
 func softCapAVX512(x *float32, top *float32, n int)
+
+// clampedGLUAVX512 writes g/(1+exp(-slope*g))*(u+1) for 16*n elements, g and u being gt and up within the limit.
+//
+//go:noescape
+func clampedGLUAVX512(y *float32, gt *float32, up *float32, slope float32, limit float32, n int)
+
+// sumsAVX512 adds 16*n elements to 16 lanes.
+//
+//go:noescape
+func sumsAVX512(acc *float32, x *float32, n int)
+
+// lessAVX512 writes x-m for 16*n elements.
+//
+//go:noescape
+func lessAVX512(y *float32, x *float32, m float32, n int)

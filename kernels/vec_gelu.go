@@ -79,12 +79,12 @@ func LayerNorm(y, x, weight, bias []float32, rows, cols int, eps float32) {
 
 func layerNormRow(y, x, weight, bias []float32, eps float32) {
 	var acc [lanes]float32
-	for i, v := range x {
-		acc[i%lanes] += v
+	for i := sumsFast(&acc, x); i < len(x); i++ {
+		acc[i%lanes] += x[i]
 	}
 	mean := laneSum(&acc) / float32(len(x))
-	for i, v := range x {
-		y[i] = v - mean
+	for i := lessFast(y, x, mean); i < len(x); i++ {
+		y[i] = x[i] - mean
 	}
 	acc = [lanes]float32{}
 	for i := squaresFast(&acc, y); i < len(y); i++ {
@@ -128,7 +128,15 @@ func Scale(x []float32, s float32) { scaleInto(x, x, s) }
 // 0 (OpenAI, gpt-oss, 2025). gate and up have at least as many elements as y; y may be gate or up.
 func ClampedGLU(y, gate, up []float32, slope, limit float32) {
 	gate, up = gate[:len(y)], up[:len(y)]
-	for i := range y {
+	for from := 0; from < len(y); from += stretch {
+		to := min(from+stretch, len(y))
+		clampedGLU(y[from:to], gate[from:to], up[from:to], slope, limit)
+		safepoint()
+	}
+}
+
+func clampedGLU(y, gate, up []float32, slope, limit float32) {
+	for i := clampedGLUFast(y, gate, up, slope, limit); i < len(y); i++ {
 		g, u := min(gate[i], limit), max(min(up[i], limit), -limit)
 		d := 1 + exp32(-float32(g*slope))
 		y[i] = float32(g/d) * (u + 1)

@@ -95,6 +95,11 @@ func TestGeluLevels(t *testing.T) {
 				LayerNorm(out, x, y, x, 1, n, 1e-5)
 				return out
 			})
+			asGeneric(rt, "ClampedGLU", func() []float32 {
+				out := make([]float32, n)
+				ClampedGLU(out, x, y, 1.702, 7)
+				return out
+			})
 			asGeneric(rt, "SoftCap", func() []float32 {
 				out := slices.Clone(x)
 				SoftCap(out, 30)
@@ -132,6 +137,22 @@ func TestEmulatedGelu(t *testing.T) {
 				softCap(want, 30)
 				e.call(t, "softCap"+level, got, []float32{30, float32(2) / 30, 60}, steps)
 				sameBits(t, "softCap"+level, got, want)
+				want, got = make([]float32, n), make([]float32, n)
+				clampedGLU(want, x, y, 1.702, 7)
+				e.call(t, "clampedGLU"+level, got, x, y, float32(1.702), float32(7), steps)
+				sameBits(t, "clampedGLU"+level, got, want)
+				for i, v := range x {
+					want[i] = v - 0.3
+				}
+				e.call(t, "less"+level, got, x, float32(0.3), steps)
+				sameBits(t, "less"+level, got, want)
+				var sum [lanes]float32
+				for i, v := range x {
+					sum[i%lanes] += v
+				}
+				got = make([]float32, lanes)
+				e.call(t, "sums"+level, got, x, steps)
+				sameBits(t, "sums"+level, got, sum[:])
 			})
 		})
 	}
@@ -148,10 +169,12 @@ func TestGeluBits(t *testing.T) {
 		GELU(z)
 		n := exactly(5, 999, 6)
 		LayerNorm(n, n, exactly(6, 333, 2), exactly(7, 333, 2), 3, 333, 1e-5)
+		c := exactly(8, 999, 12)
+		ClampedGLU(c, c, exactly(9, 999, 12), 1.702, 7)
 		for name, c := range map[string]struct {
 			x    []float32
 			want uint64
-		}{"GeluMul": {x, 0x16de6bf04f49fad1}, "SoftCap": {y, 0x71897a0683eb6de8}, "GELU": {z, 0xfa17643b4580d549}, "LayerNorm": {n, 0x228eae9c3ff05c93}} {
+		}{"ClampedGLU": {c, 0x98b7335db1a0b0cf}, "GeluMul": {x, 0x16de6bf04f49fad1}, "SoftCap": {y, 0x71897a0683eb6de8}, "GELU": {z, 0xfa17643b4580d549}, "LayerNorm": {n, 0x228eae9c3ff05c93}} {
 			if got := bitsOf(c.x); got != c.want {
 				t.Errorf("%s: bits %#x, want %#x", name, got, c.want)
 			}
@@ -199,7 +222,9 @@ func TestMatrixPart(t *testing.T) {
 	}
 }
 
-func TestClampedGLU(t *testing.T) {
+func TestClampedGLU(t *testing.T) { eachImpl(t, testClampedGLU) }
+
+func testClampedGLU(t *testing.T) {
 	var gate, up []float32
 	var want []float64
 	for x := -20.0; x < 20; x += 0.37 {

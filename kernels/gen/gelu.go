@@ -16,21 +16,25 @@ const (
 	cGeluCount
 )
 
+// geluWord is a constant as bits.
+func geluWord(c int) uint32 {
+	return bits([cGeluCount]float64{
+		cGelu1: 1.5957691216057308, cGelu3: 0.07135481282553614, cRoot: 0.7071067811865476, cErfP: 0.3275911,
+		cErf1: 0.254829592, cErf2: -0.284496736, cErf3: 1.421413741, cErf4: -1.453152027, cErf5: 1.061405429,
+	}[c])
+}
+
 // geluTable emits the constants, each eight times.
 func geluTable(a *Asm) {
 	var words []uint32
-	for _, c := range [cGeluCount]float64{
-		cGelu1: 1.5957691216057308, cGelu3: 0.07135481282553614, cRoot: 0.7071067811865476, cErfP: 0.3275911,
-		cErf1: 0.254829592, cErf2: -0.284496736, cErf3: 1.421413741, cErf4: -1.453152027, cErf5: 1.061405429,
-	} {
-		for range 8 {
-			words = append(words, bits(c))
-		}
+	for c := range cGeluCount {
+		words = append(words, repeat(geluWord(c), 8)...)
 	}
 	a.Data("geluConst", words...)
 }
 
-// gelu emits both forms of GELU and the soft cap, each for AVX2 and AVX-512.
+// gelu emits both forms of GELU, the gated unit of gpt-oss, the soft cap and what LayerNorm needs, each for AVX2 and
+// AVX-512.
 func gelu(a *Asm) {
 	expTable(a)
 	geluTable(a)
@@ -38,6 +42,8 @@ func gelu(a *Asm) {
 		geluMul(a, v)
 		geluErf(a, v)
 		softCap(a, v)
+		clampedGLU(a, v)
+		centre(a, v)
 	}
 }
 
@@ -158,5 +164,71 @@ func softCap(a *Asm, v isa) {
 			a.I("VMOVUPS %s, %d(DI)", v.r(r), i*v.size())
 		}
 	}, ptr{"DI", 64})
+	a.Ret()
+}
+
+func clampedGLU(a *Asm, v isa) {
+	a.Func("clampedGLU"+v.name, "y *float32, gt *float32, up *float32, slope float32, limit float32, n int",
+		"writes g/(1+exp(-slope*g))*(u+1) for 16*n elements, g and u being gt and up within the limit.")
+	load(a, "y", "DI", "gt", "SI", "up", "DX", "n", "CX")
+	expConsts(a, v)
+	high := highest(a, v)
+	limit, slope, low := v.r(12), v.r(13), v.r(14)
+	a.I("VBROADCASTSS %s, %s", a.Arg("limit"), limit)
+	a.I("VBROADCASTSS %s, %s", a.Arg("slope"), slope)
+	a.I("VXORPS %s, %s, %s", v.con(cSign), limit, low)
+	x := []int{0, 4}[:v.per()]
+	steps(a, func() {
+		for i, r := range x {
+			g := v.r(8 + i)
+			a.I("VMOVUPS %d(SI), %s", i*v.size(), g)
+			a.I("VMINPS %s, %s, %s", g, limit, g) // the first operand if it is NaN
+			a.I("VMULPS %s, %s, %s", g, slope, v.r(r))
+			a.I("VXORPS %s, %s, %s", v.con(cSign), v.r(r), v.r(r))
+			a.I("VMINPS %s, %s, %s", v.r(r), high, v.r(r))
+		}
+		exps(a, v, x...)
+		for i, r := range x {
+			u := v.r(10 + i)
+			a.I("VMOVUPS %d(DX), %s", i*v.size(), u)
+			a.I("VMINPS %s, %s, %s", u, limit, u)
+			a.I("VMAXPS %s, %s, %s", u, low, u)
+			a.I("VADDPS %s, %s, %s", v.con(cOne), u, u)
+			a.I("VADDPS %s, %s, %s", v.con(cOne), v.r(r), v.r(r))
+			a.I("VDIVPS %s, %s, %s", v.r(r), v.r(8+i), v.r(r))
+			a.I("VMULPS %s, %s, %s", u, v.r(r), v.r(r))
+			a.I("VMOVUPS %s, %d(DI)", v.r(r), i*v.size())
+		}
+	}, ptr{"DI", 64}, ptr{"SI", 64}, ptr{"DX", 64})
+	a.Ret()
+}
+
+// centre emits the sum of elements and what subtracts their mean.
+func centre(a *Asm, v isa) {
+	a.Func("sums"+v.name, "acc *float32, x *float32, n int", "adds 16*n elements to 16 lanes.")
+	load(a, "acc", "DI", "x", "SI", "n", "CX")
+	for i := range v.per() {
+		a.I("VMOVUPS %d(DI), %s", i*v.size(), v.r(i))
+	}
+	steps(a, func() {
+		for i := range v.per() {
+			a.I("VADDPS %d(SI), %s, %s", i*v.size(), v.r(i), v.r(i))
+		}
+	}, ptr{"SI", 64})
+	for i := range v.per() {
+		a.I("VMOVUPS %s, %d(DI)", v.r(i), i*v.size())
+	}
+	a.Ret()
+
+	a.Func("less"+v.name, "y *float32, x *float32, m float32, n int", "writes x-m for 16*n elements.")
+	load(a, "y", "DI", "x", "SI", "n", "CX")
+	a.I("VBROADCASTSS %s, %s", a.Arg("m"), v.r(4))
+	steps(a, func() {
+		for i := range v.per() {
+			a.I("VMOVUPS %d(SI), %s", i*v.size(), v.r(i))
+			a.I("VSUBPS %s, %s, %s", v.r(4), v.r(i), v.r(i))
+			a.I("VMOVUPS %s, %d(DI)", v.r(i), i*v.size())
+		}
+	}, ptr{"DI", 64}, ptr{"SI", 64})
 	a.Ret()
 }

@@ -1,5 +1,6 @@
-// Command gen writes the assembly of package kernels: for amd64 and arm64 a file of products and one of
-// vector operations, for amd64 one of GELU, each with a file of Go declarations. It is run in the folder of the package (go generate).
+// Command gen writes the assembly of package kernels: for amd64 and arm64 a file of products, one of
+// vector operations and one of GELU and its like, each with a file of Go declarations. It is run in the folder of the
+// package (go generate).
 package main
 
 import (
@@ -30,7 +31,7 @@ func generate() (map[string][]byte, error) {
 		emit       func(*Asm)
 	}{
 		{"quant", "amd64", quant}, {"vec", "amd64", vec}, {"gelu", "amd64", gelu},
-		{"quant", "arm64", quantNeon}, {"vec", "arm64", vecNeon},
+		{"quant", "arm64", quantNeon}, {"vec", "arm64", vecNeon}, {"gelu", "arm64", geluNeon},
 	} {
 		var a Asm
 		part.emit(&a)
