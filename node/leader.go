@@ -175,7 +175,7 @@ func (l *leader) live(now time.Time) map[cluster.NodeID]plan.Live {
 	}
 	for id, v := range l.sightings() {
 		p := peers[id]
-		out[id] = plan.Live{Memory: p.MemoryTotal, Speed: p.Speed, Alive: v.alive || now.Sub(v.since) < l.dead, Silent: !v.alive}
+		out[id] = plan.Live{Memory: p.MemoryTotal, Rates: plan.Rates{One: p.Speed}, Alive: v.alive || now.Sub(v.since) < l.dead, Silent: !v.alive}
 	}
 	return out
 }

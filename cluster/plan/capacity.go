@@ -132,6 +132,9 @@ func Problems(s cluster.State, live map[cluster.NodeID]Live, now time.Time) []Pr
 		if w.have() == 0 {
 			err = p.explain(w.model, 1, len(p.free))
 		}
+		if w.have() >= w.replicas {
+			continue // what the load would like, nobody has asked for
+		}
 		out = append(out, Problem{w.model.Name, w.replicas, w.have(), err})
 	}
 	return out
@@ -147,7 +150,7 @@ func (p *planner) explain(m cluster.Model, least, most int) error {
 		e.Largest = max(e.Largest, free)
 		if f := p.pausing(m.Digest, id); f != nil {
 			e.Failed = append(e.Failed, *f)
-			nodes = append(nodes, node{id, free, speedOf(p.live[id])})
+			nodes = append(nodes, p.node(m.Digest, id, free))
 		}
 	}
 	if !fits(c, nodes, least, most) {
@@ -168,7 +171,8 @@ func missing(c *cost, nodes []node, least, most int) int64 {
 		list[i].free += extra
 		return fits(c, list, least, most)
 	}
-	for i := range nodes {
+	slices.SortFunc(nodes, roomiest)
+	for i := range nodes[:min(len(nodes), 2*exactNodes)] { // of many, one with the most room is as near as any
 		low, high := int64(0), min(best, c.memory(0, c.layers)+max(0, -nodes[i].free))
 		if !enough(i, high) {
 			continue
@@ -192,12 +196,25 @@ func missing(c *cost, nodes []node, least, most int) int64 {
 func fits(c *cost, nodes []node, least, most int) bool {
 	list := slices.Clone(nodes)
 	slices.SortFunc(list, roomiest)
-	cut := cutAnyOrder
-	if len(list) > exactNodes {
-		cut = cutInOrder
-	}
 	for k := least; k <= min(most, len(list), c.layers); k++ {
-		if cut(c, list, k, math.Inf(1)) != nil {
+		if fitsIn(c, list, k) {
+			return true
+		}
+	}
+	return false
+}
+
+// fitsIn reports whether there is a cut into k stages on nodes that are sorted by room.
+func fitsIn(c *cost, roomy []node, k int) bool {
+	room := int64(0)
+	for i := range roomy[:min(k, len(roomy))] {
+		room += roomy[i].free
+	}
+	if room < c.memory(0, c.layers) {
+		return false
+	}
+	for _, s := range inRoom(c, roomy, k) {
+		if s.cut(math.Inf(1), math.Inf(1)) != nil {
 			return true
 		}
 	}

@@ -5,9 +5,14 @@ import "lamina/cluster"
 // maxPositions bounds the positions for which a placement keeps KV room, over all its sequences.
 const maxPositions = 8192
 
+// kvBlock is how many positions the caches take memory for at a time, as shard does.
+const kvBlock = 64
+
 // Positions returns for how many positions a placement of the model keeps KV room: one sequence of full context,
-// at most 8192.
-func Positions(m cluster.Model) int { return min(m.Context, maxPositions) }
+// at most 8192, in whole blocks of 64.
+func Positions(m cluster.Model) int {
+	return (min(m.Context, maxPositions) + kvBlock - 1) / kvBlock * kvBlock
+}
 
 // SpanBytes returns what a stage of layers first to end (exclusive) takes of a node's memory: its weights as
 // loaded, and the room for its KV cache. Zero if the span does not lie within the model.
@@ -28,7 +33,8 @@ type cost struct {
 	embed     int64
 	head      int64
 	tied      bool
-	embedTime int64 // bytes that a look-up in the embedding reads
+	embedTime int64   // bytes that a look-up in the embedding reads
+	message   float64 // bytes between two stages for one token of an answer and its part of a prompt
 }
 
 func newCost(m cluster.Model) cost {
@@ -44,6 +50,7 @@ func newCost(m cluster.Model) cost {
 		c.sum[l+1] = c.sum[l] + size[cluster.LayerBlob(l)]
 	}
 	c.embedTime = c.embed / int64(max(m.Vocab, 1))
+	c.message = 4 * float64(m.Hidden) * (1 + promptTokens)
 	return c
 }
 
@@ -64,8 +71,8 @@ func (c *cost) memory(first, end int) int64 {
 	return c.weights(first, end) + c.kv*int64(end-first)
 }
 
-// time is how long the stage takes for a token, on a node of speed 1: the bytes it reads, for decoding is bound
-// by that. The embedding is one row; the head is read whole, and where it is tied it is the embedding.
+// time is how many bytes of weights the stage gets through for a token. The embedding is one row; the head is read
+// whole, and where it is tied it is the embedding.
 func (c *cost) time(first, end int) float64 {
 	n := c.sum[end] - c.sum[first]
 	if first == 0 {

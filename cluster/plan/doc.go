@@ -3,6 +3,7 @@
 // nothing needs to be done.
 //
 // A model goes to one node if one has the room, for every hop costs time. If none has, it is cut into as few
-// stages as possible, so that the slowest stage is as fast as possible. What is placed stays where it is until a
-// node is lost or an operator asks for something else.
+// stages as possible, so that the slowest stage, with the hop to it, is as fast as possible. Under load it gets more
+// replicas, or more stages where those give more. What is placed moves only if a node is lost, an operator asks for something
+// else, or what was measured promises enough.
 package plan

@@ -15,9 +15,18 @@ type Live struct {
 	// Memory is what the node gives to weights and KV caches in all, used or not, in bytes. What is used is
 	// counted from the state.
 	Memory int64
-	// Speed is how fast the node reads and multiplies weights, in any unit that is the same for all nodes; 0
-	// counts as 1.
-	Speed float64
+	// Rates are what the node measured of itself, on no model in particular.
+	Rates
+	// LayerCost is what a layer costs a step beside its bytes, on no model in particular.
+	LayerCost time.Duration
+	// Models is what the node measured of the models it runs, by digest.
+	Models map[string]Measured
+	// Where is the node's place in a space in which distance is round-trip time: three coordinates, and how far the node is
+	// off from everybody, in nanoseconds. The round trip of two nodes is the distance of the coordinates and both of the last.
+	// Zero where nothing is known.
+	Where [4]float64
+	// Net is how fast the node takes in bytes from others, in bytes a nanosecond; 0: not known.
+	Net float64
 	// Alive is false once the node has been silent for so long that its layers should be placed elsewhere.
 	Alive bool
 	// Silent says that the node is not heard of at the moment. While it counts as alive it keeps what it has loaded, for it may
@@ -35,8 +44,9 @@ const (
 // order. A member that is not in live is unknown: it gets nothing and loses nothing, unless the state has it as
 // down.
 //
-// Per model: as many replicas as asked for (one, if not), on different nodes where possible; Stages stages where
-// possible, else as few as possible. A placement that needs a dead node is dropped when, and only when, it can be
+// Per model: as many replicas as asked for (if not: one, and more under load), on different nodes where possible; Stages
+// stages where possible, else as few as possible (more under load, where that is worth more than a replica). What
+// could be replaced by something faster is, if that promises enough: see worthwhile. A placement that needs a dead node is dropped when, and only when, it can be
 // made anew; until then the node may come back. What cannot be placed is left out whole: see Problems.
 func Plan(s cluster.State, live map[cluster.NodeID]Live, now time.Time) []cluster.Command {
 	p := newPlanner(s, live, now)
@@ -48,19 +58,21 @@ func Plan(s cluster.State, live map[cluster.NodeID]Live, now time.Time) []cluste
 	}
 	for _, w := range p.wanted() {
 		p.reshape(w)
+		p.improve(w)
 	}
 	return p.out
 }
 
 // planner is one run of Plan.
 type planner struct {
-	state cluster.State
-	live  map[cluster.NodeID]Live
-	now   time.Time
-	free  map[cluster.NodeID]int64 // of usable nodes, less what this run has placed
-	costs map[string]*cost         // by digest
-	want  []*want
-	out   []cluster.Command
+	state   cluster.State
+	live    map[cluster.NodeID]Live
+	now     time.Time
+	free    map[cluster.NodeID]int64 // of usable nodes, less what this run has placed
+	costs   map[string]*cost         // by digest
+	factors map[string]Rates         // by digest, see factor
+	want    []*want
+	out     []cluster.Command
 }
 
 // want is what is asked for of one content, and what there is.
@@ -72,6 +84,8 @@ type want struct {
 	added            [][]cluster.Hop     // placed by this run
 	replacing        bool                // one of good is on its way to replace another
 	stuck            bool                // no room was found
+	auto             bool                // nobody asked for a number of replicas
+	extra            int                 // replicas for the load, beside those asked for
 }
 
 func (w *want) have() int { return len(w.good) + len(w.added) }
@@ -80,11 +94,11 @@ func (w *want) missing() int {
 	if w.stuck {
 		return 0
 	}
-	return w.replicas - w.have()
+	return w.replicas + w.extra - w.have()
 }
 
 func newPlanner(s cluster.State, live map[cluster.NodeID]Live, now time.Time) *planner {
-	p := &planner{state: s, live: live, now: now, free: make(map[cluster.NodeID]int64), costs: make(map[string]*cost)}
+	p := &planner{state: s, live: live, now: now, free: make(map[cluster.NodeID]int64), costs: make(map[string]*cost), factors: make(map[string]Rates)}
 	for _, m := range s.Members {
 		if l, ok := live[m.ID]; ok && l.Alive && !l.Silent && !m.Down {
 			p.free[m.ID] = l.Memory
@@ -106,12 +120,12 @@ func (p *planner) add(m cluster.Model) {
 	i := slices.IndexFunc(p.want, func(w *want) bool { return w.model.Digest == m.Digest })
 	if i < 0 {
 		i = len(p.want)
-		p.want = append(p.want, &want{model: m, replicas: 1})
+		p.want = append(p.want, &want{model: m, replicas: 1, auto: true})
 		c := newCost(m)
 		p.costs[m.Digest] = &c
 	}
 	w := p.want[i]
-	w.stages, w.replicas = max(w.stages, m.Stages), max(w.replicas, m.Replicas)
+	w.stages, w.replicas, w.auto = max(w.stages, m.Stages), max(w.replicas, m.Replicas), w.auto && m.Replicas == 0
 }
 
 // wanted lists the models, oldest first, so that a new one takes nothing from an old one.
@@ -192,10 +206,11 @@ func (p *planner) tidy(w *want) {
 	slices.SortFunc(w.good, func(a, b cluster.Placement) int {
 		return cmp.Or(cmp.Compare(b.Phase, a.Phase), cmp.Compare(a.Epoch, b.Epoch))
 	})
-	for len(w.good) > w.replicas {
+	p.load(w)
+	for len(w.good) > w.replicas+w.extra {
 		last := w.good[len(w.good)-1]
 		w.good = w.good[:len(w.good)-1]
-		reason := fmt.Sprintf("wanted replicas: %d", w.replicas)
+		reason := fmt.Sprintf("wanted replicas: %d", w.replicas+w.extra)
 		if last.Phase == cluster.Ready {
 			p.out = append(p.out, cluster.Drain{Epoch: last.Epoch, Reason: reason, At: p.now})
 		} else {
@@ -231,11 +246,17 @@ func (p *planner) place(w *want) {
 	p.take(old.Model, old.Hops, +1)
 	hops, ok := p.find(w)
 	p.take(old.Model, old.Hops, -1)
+	if w.have() >= w.replicas && p.widen(w, hops) {
+		return
+	}
 	if !ok {
 		w.stuck = true
 		return
 	}
 	reason := "wanted"
+	if w.have() >= w.replicas {
+		reason = "the load"
+	}
 	if len(w.broken) > 0 {
 		node, _ := p.deadNode(old)
 		reason = "node " + node + " is lost"
@@ -287,7 +308,11 @@ func (p *planner) findIn(w *want, epoch uint64, least, most int) ([]cluster.Hop,
 	}
 	all := p.nodes(w.model.Digest)
 	fresh := slices.DeleteFunc(slices.Clone(all), func(n node) bool { return taken[n.id] })
-	for _, nodes := range [][]node{fresh, all} {
+	choices := [][]node{fresh, all}
+	if epoch == 0 && w.have() >= w.replicas {
+		choices = choices[:1] // for the load: nodes that bear it already are no help
+	}
+	for _, nodes := range choices {
 		for k := least; k <= min(most, len(nodes)); k++ {
 			hops, ok := split(p.costs[w.model.Digest], nodes, k)
 			if ok && slices.ContainsFunc(hops, func(h cluster.Hop) bool { return !taken[h.Node] }) {
@@ -303,18 +328,17 @@ func (p *planner) nodes(digest string) []node {
 	var out []node
 	for id, free := range p.free {
 		if p.pausing(digest, id) == nil {
-			out = append(out, node{id, free, speedOf(p.live[id])})
+			out = append(out, p.node(digest, id, free))
 		}
 	}
 	slices.SortFunc(out, func(a, b node) int { return strings.Compare(a.id, b.id) })
 	return out
 }
 
-func speedOf(l Live) float64 {
-	if l.Speed > 0 {
-		return l.Speed
-	}
-	return 1
+func (p *planner) node(digest, id string, free int64) node {
+	l := p.live[id]
+	r, layer := p.rates(digest, id)
+	return node{id, free, r.pace(), layer, l.Where, l.Net}
 }
 
 // pausing returns the failure for which the node does not get the model at the moment, or nil.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,18 +26,18 @@ func hash(word string) string {
 // shape is a model's sizes in bytes.
 type shape struct {
 	layers                       int
-	layer, embed, head, meta, kv int64 // kv: per position and layer; the context is 10 positions
+	layer, embed, head, meta, kv int64 // kv: per position and layer; the context is 64 positions
 	tied                         bool
 	stages, replicas             int
 }
 
 func defaultShape() shape {
-	return shape{layers: 10, layer: 100, embed: 50, head: 50, meta: 1, kv: 1}
+	return shape{layers: 10, layer: 46, embed: 50, head: 50, meta: 1, kv: 1}
 }
 
 // model makes a valid manifest of that shape.
 func (s shape) model(name string) cluster.Model {
-	m := cluster.Model{Name: name, Arch: "llama", Layers: s.layers, Hidden: 8, Vocab: 50, Context: 10, KVBytes: s.kv, Tied: s.tied, Stages: s.stages, Replicas: s.replicas}
+	m := cluster.Model{Name: name, Arch: "llama", Layers: s.layers, Hidden: 8, Vocab: 50, Context: 64, KVBytes: s.kv, Tied: s.tied, Stages: s.stages, Replicas: s.replicas}
 	add := func(blob string, size int64) {
 		m.Blobs = append(m.Blobs, cluster.Blob{Name: blob, Digest: hash(name + blob), Size: size})
 	}
@@ -175,8 +176,32 @@ func (w *world) run(t *testing.T, line string) string {
 	case "node": // name memory speed
 		memory, _ := strconv.ParseInt(f[2], 10, 64)
 		speed, _ := strconv.ParseFloat(f[3], 64)
-		w.live[f[1]] = Live{Memory: memory, Speed: speed, Alive: true}
+		w.live[f[1]] = Live{Memory: memory, Rates: Rates{One: speed}, Alive: true}
 		w.must(t, cluster.MemberUp{Member: cluster.Member{ID: f[1], Peer: f[1], Incarnation: 1}, At: w.now})
+	case "at": // name x y net: where it is, in nanoseconds
+		l := w.live[f[1]]
+		for i, word := range f[2:] {
+			v, _ := strconv.ParseFloat(word, 64)
+			if i < 2 {
+				l.Where[i] = v
+			} else {
+				l.Net = v
+			}
+		}
+		w.live[f[1]] = l
+	case "measured": // name model one eight many sequences
+		var v [4]float64
+		for i, word := range f[3:] {
+			v[i], _ = strconv.ParseFloat(word, 64)
+		}
+		m, _ := w.state.Model(f[2])
+		l := w.live[f[1]]
+		l.Models = maps.Clone(l.Models)
+		if l.Models == nil {
+			l.Models = map[string]Measured{}
+		}
+		l.Models[m.Digest] = Measured{Rates{v[0], v[1], v[2]}, v[3]}
+		w.live[f[1]] = l
 	case "dead", "alive":
 		l := w.live[f[1]]
 		l.Alive = f[0] == "alive"
