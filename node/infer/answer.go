@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"lamina/node/auth"
 	"lamina/shard/pipeline"
 	"lamina/shard/sample"
 	"lamina/shard/text"
@@ -162,6 +163,7 @@ func (a *answer) request(ctx context.Context, route Route) pipeline.Request {
 	r := pipeline.Request{
 		Seq: sequenceID(), Model: a.m.Digest, Epoch: route.Epoch, Route: route.Hops, Tokens: tokens,
 		MaxNew: a.maxNew - len(a.emitted), Sampling: a.r.Sampling,
+		Tenant:         tenant(ctx),
 		PromptLogprobs: a.scores() && len(a.emitted) == 0,
 		Trace:          a.s.cfg.Tracer.Traceparent(ctx),
 	}
@@ -172,6 +174,12 @@ func (a *answer) request(ctx context.Context, route Route) pipeline.Request {
 		r.Deadline = d
 	}
 	return r
+}
+
+// tenant is whose request it is: the API key's, or everybody's without one.
+func tenant(ctx context.Context) string {
+	who, _ := auth.PrincipalFrom(ctx)
+	return who.Key
 }
 
 // take receives a token of the pipeline.

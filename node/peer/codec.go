@@ -388,6 +388,7 @@ type openWire struct {
 	Model          string     `msgpack:"model"`
 	Route          []hopWire  `msgpack:"route"`
 	Gateway        string     `msgpack:"gateway"`
+	Tenant         string     `msgpack:"tenant,omitempty"`
 	Positions      int        `msgpack:"positions"`
 	Prompt         int        `msgpack:"prompt"`
 	Known          int        `msgpack:"known"`
@@ -429,7 +430,7 @@ type failWire struct {
 
 func openToWire(o *pipeline.OpenRequest) *openWire {
 	w := &openWire{
-		Model: o.Model, Gateway: o.Gateway, Positions: o.Positions, Prompt: o.Prompt, Known: o.Known,
+		Model: o.Model, Gateway: o.Gateway, Tenant: o.Tenant, Positions: o.Positions, Prompt: o.Prompt, Known: o.Known,
 		MaxNew: o.MaxNew, EOS: o.EOS, Sampling: paramsWire(o.Sampling), PromptLogprobs: o.PromptLogprobs, Trace: o.Trace, TTL: o.TTL.Milliseconds(),
 		History: appendTokens(nil, o.History),
 	}
@@ -441,7 +442,7 @@ func openToWire(o *pipeline.OpenRequest) *openWire {
 
 // check tells whether the bounds hold that the pipeline relies on and does not check itself.
 func (w *openWire) check() error {
-	names := []string{w.Model, w.Gateway, w.Trace}
+	names := []string{w.Model, w.Gateway, w.Trace, w.Tenant}
 	for _, h := range w.Route {
 		names = append(names, h.Node)
 	}
@@ -472,7 +473,7 @@ func (w *failWire) check() error {
 
 func (w *openWire) open() *pipeline.OpenRequest {
 	o := &pipeline.OpenRequest{
-		Model: w.Model, Gateway: w.Gateway, Positions: w.Positions, Prompt: w.Prompt, Known: w.Known,
+		Model: w.Model, Gateway: w.Gateway, Tenant: w.Tenant, Positions: w.Positions, Prompt: w.Prompt, Known: w.Known,
 		MaxNew: w.MaxNew, EOS: w.EOS, Sampling: sample.Params(w.Sampling), PromptLogprobs: w.PromptLogprobs, Trace: w.Trace,
 		TTL: time.Duration(w.TTL) * time.Millisecond, History: readTokens(nil, w.History),
 	}

@@ -16,9 +16,12 @@ type driver struct {
 	dropped *counters
 
 	window window
-	chunk  int // rows of a chunk
-	sent   int // rows of the prompt sent
-	scored int // prompt tokens whose scores have come
+	pace   pace      // of the route; the owner gives it at first and takes it at the end
+	chunk  int       // rows of a chunk
+	sent   int       // rows of the prompt sent
+	credit time.Time // when the first chunk was done
+	timed  float64   // rows since then, with the weight of their chunks
+	scored int       // prompt tokens whose scores have come
 	stats  Stats
 
 	over bool  // ended, in whatever way
@@ -28,14 +31,14 @@ type driver struct {
 }
 
 // newDriver checks the request, with errors that wrap ErrRequest, and takes copies of what the stages keep.
-func newDriver(r Request, limits Limits, dropped *counters) (*driver, error) {
+func newDriver(r Request, limits Limits, known pace, dropped *counters) (*driver, error) {
 	if err := r.validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
 	r.Route, r.EOS = slices.Clone(r.Route), slices.Clone(r.EOS)
 	r.Sampling.LogitBias = maps.Clone(r.Sampling.LogitBias)
 	hops := len(r.Route)
-	d := &driver{r: r, limits: limits, dropped: dropped, chunk: chunkRows(len(r.Tokens), hops, limits.ChunkRows)}
+	d := &driver{r: r, limits: limits, dropped: dropped, pace: known, chunk: known.chunkRows(len(r.Tokens), hops, limits.ChunkRows)}
 	d.window.limit = hops + 1
 	d.scored = 1 // nothing foretells the first token
 	d.stats.PromptTokens = len(r.Tokens)
@@ -46,8 +49,8 @@ func (r *Request) validate() error {
 	if err := validateRoute(r.Route); err != nil {
 		return fmt.Errorf("route: %w", err)
 	}
-	if r.Model == "" || len(r.Model) > MaxName || len(r.Trace) > MaxName {
-		return fmt.Errorf("model and trace context have 1 to %d and 0 to %d bytes", MaxName, MaxName)
+	if r.Model == "" || max(len(r.Model), len(r.Trace), len(r.Tenant)) > MaxName {
+		return fmt.Errorf("model, trace context and tenant have at most %d bytes, the model at least one", MaxName)
 	}
 	if n := len(r.Tokens); n == 0 || n > MaxContext {
 		return fmt.Errorf("tokens: %d, must be 1 to %d", n, MaxContext)
@@ -70,7 +73,7 @@ func (d *driver) start(self string, now time.Time, ttl time.Duration) {
 		need = len(r.Tokens)
 	}
 	d.put(r.Route[0].Node, d.frame(Frame{Kind: KindOpen, Open: &OpenRequest{
-		Model: r.Model, Route: r.Route, Gateway: self,
+		Model: r.Model, Route: r.Route, Gateway: self, Tenant: r.Tenant,
 		Positions: len(r.Tokens) + max(r.MaxNew-1, 0), // the last token is never an input
 		Prompt:    len(r.Tokens), Known: len(r.Tokens), MaxNew: r.MaxNew, EOS: r.EOS, Sampling: r.Sampling, PromptLogprobs: r.PromptLogprobs,
 		History: slices.Clone(r.Tokens[len(r.Tokens)-need:]), Trace: r.Trace, TTL: ttl,
@@ -86,7 +89,7 @@ func (d *driver) frame(f Frame) Frame {
 // pump sends chunks while there is room.
 func (d *driver) pump() {
 	for d.sent < len(d.r.Tokens) && d.window.room() {
-		end := min(d.sent+d.chunk, len(d.r.Tokens))
+		end := d.sent + nextChunk(d.chunk, len(d.r.Tokens)-d.sent)
 		flags := FlagPrompt
 		if end == len(d.r.Tokens) && d.r.MaxNew > 0 {
 			flags |= FlagSample
@@ -113,8 +116,7 @@ func (d *driver) deliver(now time.Time, from string, f *Frame) {
 	case from != d.tail():
 		d.dropped.foreign.Add(1)
 	case f.Kind == KindCredit:
-		d.window.credit(int(f.Pos))
-		d.pump()
+		d.onCredit(now, f)
 	case f.Kind == KindToken && f.has(FlagPrompt):
 		d.onScores(f)
 	case f.Kind == KindToken:
@@ -122,6 +124,26 @@ func (d *driver) deliver(now time.Time, from string, f *Frame) {
 	default:
 		d.dropped.unknown.Add(1)
 	}
+}
+
+// onCredit makes room for more chunks, and learns how fast they go.
+func (d *driver) onCredit(now time.Time, f *Frame) {
+	chunks, rows := d.window.credit(int(f.Pos))
+	if f.Count > 0 {
+		d.pace.weight.add(float64(min(f.Count, maxWeight)))
+	}
+	if chunks == 0 {
+		return
+	}
+	if d.credit.IsZero() {
+		d.credit = now
+	} else {
+		d.timed += float64(rows) + float64(chunks)*d.pace.weight.v
+	}
+	if len(d.window.ends) == 1 && d.sent == len(d.r.Tokens) && d.timed > 0 { // the last one may end with a token, not a credit
+		d.pace.row.add(float64(now.Sub(d.credit)) / d.timed)
+	}
+	d.pump()
 }
 
 func (d *driver) routed(node string) bool {

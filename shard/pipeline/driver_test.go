@@ -35,12 +35,32 @@ func TestWindow(t *testing.T) {
 }
 
 func TestChunkRows(t *testing.T) {
-	for _, c := range []struct{ prompt, hops, most, want int }{
-		{1000, 1, 256, 256}, {10, 1, 256, 256}, {10, 2, 256, 32}, {512, 2, 256, 64}, {512, 4, 256, 32}, {513, 2, 256, 80},
-		{100000, 2, 256, 256}, {100000, 2, 7, 7},
+	far := pace{}
+	far.row.add(1e6)
+	far.wire.add(100e6) // as long as 100 rows
+	heavy := pace{}
+	heavy.weight.add(200)
+	for _, c := range []struct {
+		name                     string
+		p                        pace
+		prompt, hops, most, want int
+	}{
+		{"one stage", pace{}, 1000, 1, 256, 256},
+		{"short", pace{}, 10, 2, 256, 32},
+		{"middling", pace{}, 512, 2, 256, 64},
+		{"more stages, shorter chunks", pace{}, 520, 4, 256, 48},
+		{"long", pace{}, 100000, 2, 256, 256},
+		{"a low limit", pace{}, 100000, 2, 7, 7},
+		{"as long as the credit is under way", far, 2000, 4, 256, 96},
+		{"as long as steps cost much by themselves", heavy, 2000, 4, 512, 400},
 	} {
-		if got := chunkRows(c.prompt, c.hops, c.most); got != c.want {
-			t.Errorf("prompt of %d over %d stages, at most %d: chunks of %d, want %d", c.prompt, c.hops, c.most, got, c.want)
+		if got := c.p.chunkRows(c.prompt, c.hops, c.most); got != c.want {
+			t.Errorf("%s: prompt of %d over %d stages, at most %d: chunks of %d, want %d", c.name, c.prompt, c.hops, c.most, got, c.want)
+		}
+	}
+	for _, c := range [][3]int{{100, 30, 25}, {75, 25, 25}, {31, 30, 16}, {15, 30, 15}, {1, 1, 1}} {
+		if got := nextChunk(c[1], c[0]); got != c[2] {
+			t.Errorf("of %d rows in chunks of %d the next has %d, want %d", c[0], c[1], got, c[2])
 		}
 	}
 }
@@ -61,7 +81,7 @@ func newWheel(t *testing.T, change func(*Request)) *wheel {
 	if change != nil {
 		change(&r)
 	}
-	d, err := newDriver(r, Limits{ChunkRows: 1}.withDefaults(), &w.drop)
+	d, err := newDriver(r, Limits{ChunkRows: 1}.withDefaults(), pace{}, &w.drop)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,9 +48,11 @@ const (
 	FlagEOS
 	// FlagCopy marks a Token for stage 0 that the gateway, being the same node, takes too.
 	FlagCopy
+	// FlagMore marks a decoding row, or a Token for stage 0, behind which others of the same step follow at once.
+	FlagMore
 )
 
-const knownFlags = FlagPrompt | FlagSample | FlagLast | FlagEOS | FlagCopy
+const knownFlags = FlagPrompt | FlagSample | FlagLast | FlagEOS | FlagCopy | FlagMore
 
 // Valid tells whether only flags of this version are set.
 func (f Flags) Valid() bool { return f&^knownFlags == 0 }
@@ -71,7 +73,7 @@ type Frame struct {
 	Epoch   uint64 // the placement (log index that made it)
 	Attempt uint32 // raised when a sequence goes on over another route; lower ones are stale
 	Pos     uint32 // Step: position of the first row; Token: position the token will have; Credit: end of what is done; Open: position to rewind to
-	Count   uint32 // Step: rows; Token: tokens
+	Count   uint32 // Step: rows; Token: tokens; Credit: rows that take as long as the fixed part of a step, 0: not known
 	Spent   uint32 // microseconds of queue and compute in stages 1.. since the rows left stage 0; saturates
 
 	ID     int32          // Token: the token, if Count is 1
@@ -94,11 +96,17 @@ func (f *Frame) Release() {
 // has tells whether the flag is set.
 func (f *Frame) has(flag Flags) bool { return f.Flags&flag != 0 }
 
+// circles tells whether the frame carries a decoding sequence on its round.
+func (f *Frame) circles() bool {
+	return f.Stage != Gateway && !f.has(FlagPrompt) && (f.Kind == KindStep || f.Kind == KindToken)
+}
+
 // OpenRequest is what the stages need to know of a sequence; it travels from stage to stage ahead of the first chunk.
 type OpenRequest struct {
 	Model     string // digest
 	Route     []Hop
 	Gateway   string // node
+	Tenant    string // whose it is: stages share their time fairly between tenants
 	Positions int    // KV to reserve
 	Prompt    int    // tokens of the prompt
 	Known     int    // tokens so far: the prompt and, in a later attempt, what has been generated

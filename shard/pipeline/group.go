@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"lamina/shard/sample"
@@ -24,74 +25,25 @@ func (s *stage) takeNotes() []note {
 }
 
 // ready tells whether next would give a group.
-func (s *stage) ready() bool { return len(s.decodes)+len(s.prompts) > 0 }
+func (s *stage) ready(now time.Time) bool {
+	_, wait := s.awaits(now)
+	return len(s.decodes)+len(s.prompts) > 0 && !wait
+}
 
-// next picks the rows to step: those that decode first, in order of arrival, then prompts under the row budget, in order of
-// arrival too. So a decode waits for one group, or few if very many decode; and since every group takes rows of the
-// oldest prompt, a prompt waits for the rows ahead of it only. The batch belongs to the step until done.
+// next picks the rows to step: those that decode first, then rows of prompts as far as those that decode can bear it. The
+// batch belongs to the step until done.
 func (s *stage) next(now time.Time) []Rows {
 	s.started = now
+	s.steps++
 	s.group, s.batch = s.group[:0], s.batch[:0]
 	s.scored = max(1, s.limits.LogitBytes/(4*s.shape.Vocab))
-	s.decodes = s.pick(s.decodes, s.decodeLimit(), s.limits.GroupDecodes)
-	budget := s.limits.GroupRows
-	if len(s.group) > 0 {
-		budget = s.limits.MixedRows
-	}
-	s.prompts = s.pick(s.prompts, len(s.prompts), budget)
+	s.pickDecodes(now)
+	s.pickPrompts(s.promptRows(now))
 	for _, w := range s.group {
 		w.seq.grouped = false
 		s.batch = append(s.batch, w.input(s.tail(), s.shape.Hidden))
 	}
 	return s.batch
-}
-
-// decodeLimit is how many decodes stage 0 puts into one group: their number over the number of stages, so that as many groups
-// circulate as there are stages and all compute at once. The stages behind it step what has come.
-func (s *stage) decodeLimit() int {
-	if !s.head() || s.tail() || len(s.decodes) == 0 {
-		return s.limits.GroupDecodes
-	}
-	hops := len(s.decodes[0].seq.open.Route)
-	return (s.flying + hops - 1) / hops
-}
-
-// pick moves up to most entries with up to budget rows into the group, one of a sequence at most, and returns the rest
-// of the list in its order. An entry that is taken in part stays at its place.
-func (s *stage) pick(list []*work, most, budget int) []*work {
-	kept := list[:0]
-	for _, w := range list {
-		n := s.share(w, budget)
-		if most == 0 || n == 0 || w.seq.grouped {
-			kept = append(kept, w)
-			continue
-		}
-		w.part = n
-		w.open, w.sampler = w.seq.open, w.seq.sampler
-		w.seq.grouped = true
-		most--
-		budget -= n
-		s.group = append(s.group, w)
-		if w.flags&FlagPrompt != 0 {
-			s.rows -= n
-		}
-		if n < w.count {
-			kept = append(kept, w)
-		}
-	}
-	clear(list[len(kept):])
-	return kept
-}
-
-// share is how many rows of an entry fit the budget, and if all its rows want logits, the memory for those.
-func (s *stage) share(w *work, budget int) int {
-	n := min(w.count, budget)
-	if w.seq.grouped || !w.scores(s.tail(), w.seq.open) {
-		return n
-	}
-	n = min(n, s.scored)
-	s.scored -= n
-	return n
 }
 
 // scores tells whether all rows of an entry want logits, because the prompt is to be scored.
@@ -161,6 +113,11 @@ func (s *stage) score(w *work, logits []float32) ([]sample.Token, error) {
 // next step.
 func (s *stage) done(now time.Time, out [][]float32, err error) {
 	compute := now.Sub(s.started)
+	if err == nil && len(s.group) > 0 {
+		s.learn(compute)
+	}
+	first := len(s.q)
+	s.circle = nil
 	for i, w := range s.group {
 		q := w.seq
 		switch {
@@ -177,6 +134,21 @@ func (s *stage) done(now time.Time, out [][]float32, err error) {
 		}
 	}
 	s.group, s.batch = s.group[:0], s.batch[:0]
+	s.bundle(s.q[first:])
+}
+
+// bundle marks the frames of a step that begin or go on with a round, all but the last: the receiver then steps them
+// together, and does not begin with the first that comes.
+func (s *stage) bundle(out []outgoing) {
+	last := true
+	for i := range slices.Backward(out) {
+		if f := &out[i].f; f.circles() {
+			if !last {
+				f.Flags |= FlagMore
+			}
+			last = false
+		}
+	}
 }
 
 // passOn sends a part's result to where it goes and accounts for it.
@@ -188,7 +160,10 @@ func (s *stage) passOn(now time.Time, w *work, out []float32, compute time.Durat
 	if !s.head() {
 		spent = micros(time.Duration(w.spent)*time.Microsecond + queue + compute)
 	}
-	q.left = now
+	q.left, q.beside = now, s.pace
+	if s.head() && !s.tail() && w.flags&FlagPrompt == 0 {
+		s.depart(q)
+	}
 	q.have = w.pos + w.part
 	if s.tail() {
 		s.answer(now, w, spent)

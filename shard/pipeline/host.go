@@ -19,6 +19,7 @@ type Host struct {
 	mu     sync.RWMutex // guards what follows
 	stages map[place]*runner
 	rides  map[uint64]*ride
+	paces  map[uint64]pace // of the routes, by epoch
 	closed bool
 	wg     sync.WaitGroup // one runner per stage
 }
@@ -35,7 +36,7 @@ func NewHost(cfg HostConfig) *Host {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Host{cfg: cfg, stages: make(map[place]*runner), rides: make(map[uint64]*ride)}
+	return &Host{cfg: cfg, stages: make(map[place]*runner), rides: make(map[uint64]*ride), paces: make(map[uint64]pace)}
 }
 
 // Serve takes frames for a stage from now on. The Stepper is used by the Host alone until Stop or Close returns;
@@ -201,7 +202,10 @@ func (h *Host) Dropped() Dropped {
 // sequence has ended in one way: complete, nil; emit's error, or nil for ErrStop; *Broken; *Refused; an error that wraps ErrRequest,
 // ErrClosed, or the context's. In every case the sequence is closed at all hops that can be reached.
 func (h *Host) Generate(ctx context.Context, r Request, emit func(Token) error) (Stats, error) {
-	d, err := newDriver(r, h.cfg.Limits, &h.dropped)
+	h.mu.RLock()
+	known := h.paces[r.Epoch]
+	h.mu.RUnlock()
+	d, err := newDriver(r, h.cfg.Limits, known, &h.dropped)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -226,10 +230,19 @@ func (h *Host) Generate(ctx context.Context, r Request, emit func(Token) error) 
 	return ri.run(ctx, emit)
 }
 
+// maxPaces bounds what is remembered of routes; when it is full, all is learned anew.
+const maxPaces = 256
+
+// forget lets go of a ride that is over, and keeps what it has learned of the route.
 func (h *Host) forget(seq uint64, r *ride) {
+	learned := r.pace()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.rides[seq] == r {
 		delete(h.rides, seq)
 	}
+	if len(h.paces) >= maxPaces {
+		clear(h.paces)
+	}
+	h.paces[r.d.r.Epoch] = learned
 }

@@ -79,6 +79,28 @@ func (s *stage) begin(now time.Time, q *sequence) {
 		ttl = most
 	}
 	q.expires = now.Add(ttl)
+	if q.tenant == nil {
+		s.enter(q)
+	}
+	s.hops, s.feeder = len(q.open.Route), q.prev
+	if s.head() {
+		s.feeder, s.ring.busy = q.ring, busiest(q.open.Route)
+	}
+}
+
+// busiest is how many stages of a route the node with the most has.
+func busiest(route []Hop) int {
+	most := 0
+	for i, h := range route {
+		n := 1
+		for _, o := range route[:i] {
+			if o.Node == h.Node {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
 }
 
 // newSequence knows its neighbours from the route.
@@ -125,6 +147,7 @@ func (s *stage) resume(old, q *sequence, pos int, refuse func(FailKind, string, 
 		return false
 	}
 	s.unqueue(old)
+	s.arrive(old)
 	old.attempt, old.open, old.prev, old.next, old.ring = q.attempt, q.open, q.prev, q.next, q.ring
 	old.queued, old.have, old.rewind = pos, pos, pos
 	s.rewound = append(s.rewound, old)
@@ -205,6 +228,8 @@ func (s *stage) putFail(gateway string, seq uint64, attempt uint32, why Failure)
 func (s *stage) end(q *sequence, outcome Outcome) {
 	q.ended = true
 	delete(s.seqs, q.id)
+	s.leave(q)
+	s.arrive(q)
 	s.buried.bury(q.id, q.attempt, q.open.Gateway)
 	s.unqueue(q)
 	if q.decodes {
@@ -226,6 +251,9 @@ func (s *stage) end(q *sequence, outcome Outcome) {
 
 // peerDown fails the sequences that cannot go on without node.
 func (s *stage) peerDown(node string, err error) {
+	if node == s.feeder {
+		s.burst = time.Time{}
+	}
 	for _, q := range s.sorted() {
 		if q.has(node) {
 			s.failWith(q, Failure{PeerLost, node, clip(fmt.Sprint(err))})

@@ -118,3 +118,9 @@ func (r *ride) result() (Stats, error) {
 	defer r.mu.Unlock()
 	return r.d.stats, r.d.err
 }
+
+func (r *ride) pace() pace {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.d.pace
+}

@@ -89,7 +89,10 @@ func (r *runner) tidy(now time.Time) (ready, stopped bool, expires time.Time) {
 	r.mu.Lock()
 	expires = r.st.expire(now)
 	r.settle()
-	ready, stopped = r.st.ready(), r.st.stopped != ""
+	ready, stopped = r.st.ready(now), r.st.stopped != ""
+	if until, wait := r.st.awaits(now); wait && !until.IsZero() && (expires.IsZero() || until.Before(expires)) {
+		expires = until
+	}
 	notes := r.st.takeNotes()
 	r.mu.Unlock()
 	r.report(notes)

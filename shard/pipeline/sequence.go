@@ -26,8 +26,15 @@ type sequence struct {
 	decodes bool            // a decoding row has been seen: it counts as one of the sequences that circulate
 	sampler *sample.Sampler // tail
 
-	left  time.Time // stage 0: when the last row went on
-	stats DecodeStats
+	tenant *tenant
+	listed bool      // scratch of pickPrompts
+	began  time.Time // of the last step with a decoding row of it
+	mark   uint64    // stage.mixed then
+
+	circle *circle   // stage 0: the group in which it is on its way round
+	left   time.Time // stage 0: when the last row went on
+	beside int       // stage 0: rows that decoded in that step
+	stats  DecodeStats
 }
 
 // has tells whether node has a part in the sequence that it cannot go on without, seen from this stage.
@@ -37,16 +44,17 @@ func (q *sequence) has(node string) bool {
 
 // work is rows of a sequence that wait for a step or are in one.
 type work struct {
-	seq     *sequence
-	attempt uint32
-	frame   *Frame // where the rows are; nil for a token
-	token   [1]int32
-	pos     int // of the first row that is not computed yet
-	count   int // rows left
-	part    int // rows in the running step; 0: none
-	flags   Flags
-	spent   uint32
-	arrived time.Time
+	seq      *sequence
+	attempt  uint32
+	frame    *Frame // where the rows are; nil for a token
+	token    [1]int32
+	pos      int // of the first row that is not computed yet
+	count    int // rows left
+	part     int // rows in the running step; 0: none
+	flags    Flags
+	spent    uint32
+	arrived  time.Time
+	prompted time.Duration // stage.prompted then
 
 	// Of the sequence, as it was when the step began: the step runs while the owner's lock is free.
 	open    *OpenRequest

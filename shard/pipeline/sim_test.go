@@ -120,7 +120,7 @@ func (s *sim) add(seq uint64) *simRide {
 		r.Sampling.WantLogprobs, r.Sampling.Logprobs = true, s.rng.IntN(3)
 	}
 	r.PromptLogprobs = s.rng.IntN(4) == 0
-	d, err := newDriver(r, s.limits, &s.drop)
+	d, err := newDriver(r, s.limits, pace{}, &s.drop)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func (s *sim) step(event int) bool {
 	}
 	for _, name := range s.names {
 		for _, st := range s.nodes[name].stages {
-			if name != s.dead && (st.running || st.st.ready() || len(st.st.opening)+len(st.st.freeing) > 0) {
+			if name != s.dead && (st.running || st.st.ready(s.now) || len(st.st.opening)+len(st.st.freeing) > 0) {
 				can = append(can, func() { s.compute(s.nodes[name], st) })
 			}
 		}
@@ -186,6 +186,13 @@ func (s *sim) step(event int) bool {
 		})
 	}
 	if len(can) == 0 {
+		for _, n := range s.nodes {
+			for _, st := range n.stages {
+				if until, wait := st.st.awaits(s.now); wait && !until.IsZero() && n.name != s.dead {
+					return true // for the rest of a burst, as time goes on
+				}
+			}
+		}
 		return false
 	}
 	can[s.rng.IntN(len(can))]()

@@ -33,6 +33,25 @@ type stage struct {
 	rows    int     // waiting in prompts
 	flying  int     // sequences that decode
 	idle    []*work // for reuse
+	tenants map[string]*tenant
+	wanting []*work // scratch of pickPrompts
+
+	feeder string    // who sends the decoding rows
+	burst  time.Time // when it said that more follow at once; zero: it did not
+
+	// What the steps have taught.
+	cost     cost
+	gap      mean          // nanoseconds from step to step of a decoding sequence, without prompts beside it
+	mixed    uint64        // steps with rows of prompts
+	prompted time.Duration // what prompts have added to steps, in all
+	pace     int           // decodes in the last step that had any
+	ring     ring          // stage 0
+	hops     int
+	groups   int     // stage 0: how many should circulate
+	circles  int     // stage 0: how many do
+	circle   *circle // the one that the step at hand makes
+	grouped  int     // the flying for which that was chosen
+	steps    int
 
 	group   []*work // in the running step
 	batch   []Rows  // their input
@@ -47,7 +66,7 @@ type stage struct {
 func newStage(key StageKey, self string, step Stepper, limits Limits, dropped *counters) *stage {
 	return &stage{
 		key: key, self: self, step: step, shape: step.Shape(), limits: limits, dropped: dropped,
-		seqs: make(map[uint64]*sequence), buried: newTombstones(limits.Tombstones),
+		seqs: make(map[uint64]*sequence), buried: newTombstones(limits.Tombstones), tenants: make(map[string]*tenant),
 	}
 }
 
@@ -59,6 +78,9 @@ func (s *stage) head() bool { return s.key.Index == 0 }
 
 // deliver takes a frame that came from a node. kept says that the stage will release it later.
 func (s *stage) deliver(now time.Time, from string, f *Frame) (kept bool) {
+	if from == s.feeder {
+		s.expect(now, f)
+	}
 	switch f.Kind {
 	case KindOpen:
 		s.onOpen(now, from, f)
@@ -80,6 +102,37 @@ func (s *stage) deliver(now time.Time, from string, f *Frame) (kept bool) {
 		s.dropped.unknown.Add(1)
 	}
 	return false
+}
+
+// expect notes whether more rows follow at once. A Close may stand for a row that could not be sent.
+func (s *stage) expect(now time.Time, f *Frame) {
+	switch {
+	case f.circles() && f.has(FlagMore):
+		if s.burst.IsZero() {
+			s.burst = now
+		}
+	case f.circles() || f.Kind == KindClose:
+		s.burst = time.Time{}
+	}
+}
+
+// burstTime is how long a stage waits for the rest of a burst, if it does not come.
+const burstTime = time.Millisecond
+
+// awaits tells whether a step should wait for rows that are about to come, and if so, when to look again at the latest; zero: no
+// sooner than something comes.
+func (s *stage) awaits(now time.Time) (until time.Time, yes bool) {
+	switch {
+	case len(s.decodes)+len(s.prompts) == 0:
+		return until, false
+	case len(s.prompts) == 0 && s.full():
+		return until, true
+	case !s.burst.IsZero() && now.Sub(s.burst) < burstTime:
+		return s.burst.Add(burstTime), true
+	case s.poorly(now):
+		return now.Add(max(time.Duration(s.gap.v)/4, burstTime)), true
+	}
+	return until, false
 }
 
 // find returns the live sequence of a frame, or nil if the frame comes too late or too early.
@@ -155,14 +208,19 @@ func (s *stage) onToken(now time.Time, from string, q *sequence, f *Frame) {
 		return
 	}
 	s.lap(q, now, f.Spent)
+	s.arrive(q)
 	s.again(q, now, f.ID, 0)
 }
 
 // lap adds up the time that a row was neither waiting nor computed while it went round.
 func (s *stage) lap(q *sequence, now time.Time, spent uint32) {
-	if d := now.Sub(q.left) - time.Duration(spent)*time.Microsecond; d > 0 && !q.left.IsZero() {
-		q.stats.Wire += d
+	if q.left.IsZero() {
+		return
 	}
+	took, others := now.Sub(q.left), time.Duration(spent)*time.Microsecond
+	q.stats.Wire += max(took-others, 0)
+	own, _ := s.cost.decodes.at(q.beside)
+	s.ring.lap(took, others, own, s.hops)
 }
 
 // again queues the row of a token at its sequence's end.
@@ -194,7 +252,7 @@ func (s *stage) newWork(q *sequence, now time.Time, pos, count int, flags Flags,
 	} else {
 		w = new(work)
 	}
-	*w = work{seq: q, attempt: q.attempt, pos: pos, count: count, flags: flags, spent: spent, arrived: now}
+	*w = work{seq: q, attempt: q.attempt, pos: pos, count: count, flags: flags, spent: spent, arrived: now, prompted: s.prompted}
 	return w
 }
 

@@ -50,7 +50,7 @@ func (b *bench) step() []outgoing {
 	b.t.Helper()
 	b.st.settle()
 	all := b.out()
-	for b.st.ready() {
+	for b.st.ready(b.now) {
 		batch := b.st.next(b.now)
 		out, err := b.fake.Step(batch)
 		if err == nil {
@@ -309,7 +309,7 @@ func TestStageFailedStep(t *testing.T) {
 	b.wantEmpty()
 }
 
-// Decodes go first and prompts get their share of every group, in order of arrival, so that neither waits long.
+// Decodes go first and prompts get their share of every group, so that neither waits long.
 func TestStageGroups(t *testing.T) {
 	b := newBench(t, 1, 3, Limits{GroupRows: 8, MixedRows: 3, GroupDecodes: 4})
 	for seq := range uint64(8) {

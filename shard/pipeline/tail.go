@@ -26,7 +26,7 @@ func (s *stage) answer(now time.Time, w *work, spent uint32) {
 	case end == q.open.Prompt && q.open.MaxNew == 0:
 		f.Kind, f.Flags = KindToken, FlagLast
 	case w.flags&FlagPrompt != 0:
-		f.Kind = KindCredit
+		f.Kind, f.Count = KindCredit, uint32(s.cost.prompts.weight())
 		s.put(q.open.Gateway, f)
 		return
 	default: // rows that are computed again after a change of route, all but the last

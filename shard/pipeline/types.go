@@ -37,6 +37,8 @@ type Request struct {
 	Epoch  uint64
 	Route  []Hop
 	Tokens []int32
+	// Tenant is whose request it is: stages share their time fairly between tenants.
+	Tenant string
 	// MaxNew bounds the answer; 0 runs the prompt only (PromptLogprobs).
 	MaxNew   int
 	EOS      []int32
@@ -137,8 +139,8 @@ type Limits struct {
 	ChunkRows int
 	// GroupRows bounds the prompt rows of a step. Default 256.
 	GroupRows int
-	// MixedRows bounds the prompt rows of a step that also decodes, and so the pause that a prompt makes in the
-	// other sequences' answers. Default 64.
+	// MixedRows bounds the prompt rows of a step while other sequences decode, until the stage has measured how many it can
+	// bear. Default 64.
 	MixedRows int
 	// GroupDecodes bounds the decoding sequences of a step. Default 64.
 	GroupDecodes int
