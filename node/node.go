@@ -45,6 +45,7 @@ type Node struct {
 	gossip  *gossip.Gossip
 	host    *pipeline.Host
 	prop    *proposer
+	shadows *shadows
 	keeper  *keeper
 	lead    *leader
 	catalog *catalog
@@ -341,17 +342,29 @@ func (n *Node) address(id string) (string, bool) {
 
 // others names the nodes that may be asked for something, living ones first.
 func (n *Node) others() []cluster.NodeID {
-	var alive, rest []cluster.NodeID
+	alive, rest := n.peers()
+	return append(alive, rest...)
+}
+
+// peers names the other nodes: those that gossip sees alive, and the rest, which a node that has just started may not have met yet.
+func (n *Node) peers() (alive, rest []cluster.NodeID) {
+	known := map[cluster.NodeID]bool{n.cfg.Name: true}
 	if n.gossip != nil {
 		for _, p := range n.gossip.Members() {
 			switch {
-			case p.ID == n.cfg.Name:
+			case known[p.ID]:
 			case p.Alive:
 				alive = append(alive, p.ID)
 			default:
 				rest = append(rest, p.ID)
 			}
+			known[p.ID] = true
 		}
 	}
-	return append(alive, rest...)
+	for _, m := range n.log.State().Members {
+		if !known[m.ID] {
+			rest = append(rest, m.ID)
+		}
+	}
+	return alive, rest
 }

@@ -120,6 +120,8 @@ func (n *Node) openConsensus(context.Context) (err error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+proposePath, n.prop.servePropose)
 	mux.Handle("/blobs/", n.store.Handler())
+	n.shadows = &shadows{self: n.cfg.Name, store: server.NewRecords(), client: n.client, others: n.peers, out: n.out}
+	mux.Handle(recordsPath, n.shadows)
 	n.mux.HandleHTTP(mux)
 	n.mux.HandleJoin(n.admit)
 	return nil
@@ -192,7 +194,7 @@ func (n *Node) openServer(context.Context) (err error) {
 	}
 	addr := n.web.Addr().String()
 	n.server, err = server.New(server.Config{
-		Service: n.service, Admin: admin{n}, Blobs: admin{n}, Keys: admin{n}, Ready: n.ready, Behind: n.behind, Registry: registry(),
+		Service: n.service, Admin: admin{n}, Blobs: admin{n}, Keys: admin{n}, Ready: n.ready, Behind: n.behind, Registry: registry(), Records: n.shadows,
 		Addr: addr, RequireKeys: !server.Loopback(addr), Wrap: n.tracer.Handler, Log: n.out,
 	})
 	if err != nil {

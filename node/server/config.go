@@ -16,6 +16,7 @@ import (
 	"lamina/cluster"
 	"lamina/node/api"
 	"lamina/node/infer"
+	"lamina/node/records"
 )
 
 // Service answers requests to models.
@@ -58,6 +59,14 @@ type Keys interface {
 	RemoveKey(ctx context.Context, id string) error
 }
 
+// Records keeps accepted requests at more than one node.
+type Records interface {
+	// Keep stores a record here and at one more node, which it names; empty: there is none, or none took it.
+	Keep(ctx context.Context, r records.Record) (shadow string)
+	// Find returns the record of an owner's request, wherever it is.
+	Find(ctx context.Context, owner, id string) (records.Record, bool)
+}
+
 // Errors that the server's callees may wrap, beside those of infer and cluster.
 var (
 	// ErrMissingBlob: a manifest names a blob that this node does not hold.
@@ -78,6 +87,8 @@ type Config struct {
 	Admin   Admin
 	Blobs   Blobs
 	Keys    Keys
+	// Records keeps streamed requests so that they can be resumed at another node; nil: at this one only.
+	Records Records
 	// Ready says why the node cannot serve, or nil. It is asked by /readyz and must not block.
 	Ready func() error
 	// Behind says that this node has just started and may not know yet which keys the cluster has, or nil: then a key that is not
@@ -170,6 +181,9 @@ func (c *Config) validate() error {
 	if !c.RequireKeys && !Loopback(c.Addr) {
 		return fmt.Errorf("%w: %q can be reached from other machines, and without required keys anyone there could use this node; "+
 			"require keys, or listen on 127.0.0.1", ErrConfig, c.Addr)
+	}
+	if c.Records == nil {
+		c.Records = localRecords{NewRecords()}
 	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()

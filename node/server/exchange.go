@@ -13,6 +13,7 @@ import (
 
 	"lamina/node/api"
 	"lamina/node/auth"
+	"lamina/node/records"
 )
 
 // exchange is one request and the answer to it, as handlers see them. It belongs to the request's goroutine.
@@ -26,9 +27,16 @@ type exchange struct {
 	who   auth.Principal // zero: anonymous
 	begun time.Time
 
+	record *records.Record // of this request, once it is known what is to be kept; nil: it cannot be resumed
+	replay *records.Record // of the request that this one resumes; nil: it is a new one
+	after  int             // events of it that the client has
+
 	status  int // 0: nothing is written yet
 	emitted int // tokens of the answer so far
 	codec   api.Codec
+
+	data     []byte // of the body
+	dataType string
 }
 
 func (s *Server) newExchange(rt *route, w http.ResponseWriter, r *http.Request) *exchange {
@@ -137,23 +145,32 @@ func (x *exchange) bodyCodec() (api.Codec, error) {
 
 // decode reads a native message into v: unknown fields are refused.
 func (x *exchange) decode(v any) error {
-	c, err := x.bodyCodec()
-	if err != nil {
-		return err
-	}
-	data, err := x.readBody(x.s.cfg.Limits.BodyBytes)
+	c, data, err := x.body()
 	if err != nil {
 		return err
 	}
 	return c.Unmarshal(data, v)
 }
 
-// decodeOpenAI reads a message of the OpenAI dialect into v: unknown fields are ignored, since its clients send many.
-func (x *exchange) decodeOpenAI(v any) error {
-	if _, err := x.bodyCodec(); err != nil {
-		return err
+// body reads the message and says how it is written: the request's own, or that of the one it resumes.
+func (x *exchange) body() (api.Codec, []byte, error) {
+	if x.replay != nil {
+		c, _ := api.CodecOf(x.replay.Type)
+		return c, x.replay.Body, nil
+	}
+	c, err := x.bodyCodec()
+	if err != nil {
+		return c, nil, err
 	}
 	data, err := x.readBody(x.s.cfg.Limits.BodyBytes)
+	x.data = data
+	x.dataType = c.Type()
+	return c, data, err
+}
+
+// decodeOpenAI reads a message of the OpenAI dialect into v: unknown fields are ignored, since its clients send many.
+func (x *exchange) decodeOpenAI(v any) error {
+	_, data, err := x.body()
 	if err != nil {
 		return err
 	}

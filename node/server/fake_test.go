@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type fakeService struct {
 	mu   sync.Mutex
 	seen []infer.Request
 	hook func(ctx context.Context, emit func(infer.Event) error) error // runs between the tokens, if set
+
+	digest string // of its model; empty: a usual one
 }
 
 // script is "Hellö!": the ö comes in two tokens.
@@ -66,7 +69,7 @@ func (f *fakeService) Generate(ctx context.Context, r infer.Request, started fun
 	}
 	res := infer.Result{PromptTokens: 3, Finish: infer.FinishStop, StopString: strings.Join(r.Stop, "")}
 	res.Timings = infer.Timings{Queue: time.Millisecond, Prefill: 2 * time.Millisecond, Decode: 4 * time.Millisecond}
-	if err := started(infer.Started{Model: "m", Digest: "sha256:" + strings.Repeat("ab", 32), Route: "n1[0:2] n2[2:4]", PromptTokens: 3}); err != nil {
+	if err := started(infer.Started{Model: "m", Digest: cmp.Or(f.digest, "sha256:"+strings.Repeat("ab", 32)), Route: "n1[0:2] n2[2:4]", PromptTokens: 3}); err != nil {
 		return res, err
 	}
 	if r.Echo {

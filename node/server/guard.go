@@ -94,6 +94,11 @@ func (s *Server) unknownKey(err error) error {
 	if why == nil {
 		return err
 	}
+	return starting(why)
+}
+
+// starting is the answer of a node that does not know yet what it will.
+func starting(why error) *fault {
 	f := newFault(http.StatusServiceUnavailable, kindServer, "starting", "%v", why)
 	f.retry = time.Second
 	return f

@@ -21,6 +21,10 @@ func (s *Server) infer(x *exchange) error {
 		return err
 	}
 	req.ID = x.id
+	if r.Stream {
+		created := s.now().Unix()
+		x.pin(&req.Sampling.Seed, &req.ID, &created)
+	}
 	out := &nativeSink{stream: stream{x: x}, full: r.Stream, logprobs: r.Logprobs != nil}
 	if err := s.generate(x, []infer.Request{req}, out); err != nil {
 		return out.fail(err)
@@ -132,6 +136,9 @@ func (n *nativeSink) started(_ int, st infer.Started) error {
 		return nil
 	}
 	n.x.w.Header().Set(routeHeader, st.Route)
+	if err := n.x.keep(st); err != nil {
+		return err
+	}
 	if err := n.begin(); err != nil {
 		return err
 	}

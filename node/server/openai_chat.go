@@ -83,6 +83,9 @@ func (s *Server) chat(x *exchange) error {
 	reqs := repeat(req, r.n())
 	head := chatReply{ID: "chatcmpl-" + s.newID(), Object: "chat.completion", Created: s.now().Unix()}
 	if r.Stream {
+		if len(reqs) == 1 {
+			x.pin(&reqs[0].Sampling.Seed, &head.ID, &head.Created)
+		}
 		head.Object = "chat.completion.chunk"
 		return s.streamChat(x, &r, head, reqs)
 	}

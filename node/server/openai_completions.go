@@ -65,6 +65,9 @@ func (s *Server) completions(x *exchange) error {
 	}
 	head := completionReply{ID: "cmpl-" + s.newID(), Object: "text_completion", Created: s.now().Unix()}
 	if r.Stream {
+		if len(reqs) == 1 {
+			x.pin(&reqs[0].Sampling.Seed, &head.ID, &head.Created)
+		}
 		return s.streamCompletions(x, &r, head, reqs)
 	}
 	got := newCollector(len(reqs))

@@ -259,6 +259,9 @@ func (o *openAIStream) open(st infer.Started) error {
 		return nil
 	}
 	o.x.w.Header().Set(routeHeader, st.Route)
+	if err := o.x.keep(st); err != nil {
+		return err
+	}
 	return o.begin()
 }
 

@@ -45,8 +45,11 @@ func (s *Server) routes() []route {
 		{"GET /v1/models/{name...}", user, openAI, false, s.openAIModel},
 		{"POST /v1/chat/completions", user, openAI, true, s.chat},
 		{"POST /v1/completions", user, openAI, true, s.completions},
+		{"GET /v1/chat/completions/{id}", user, openAI, true, s.resume("/v1/chat/completions", s.chat)},
+		{"GET /v1/completions/{id}", user, openAI, true, s.resume("/v1/completions", s.completions)},
 
 		{"POST /v1/infer", user, native, true, s.infer},
+		{"GET /v1/infer/{id}", user, native, true, s.resume("/v1/infer", s.infer)},
 		{"POST /v1/infer/tokenize", user, native, false, s.tokenize},
 		{"POST /v1/infer/detokenize", user, native, false, s.detokenize},
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strconv"
 
 	"lamina/node/api"
 )
@@ -9,8 +10,9 @@ import (
 // stream is an answer in pieces: server-sent events, or msgpack maps one after the other. Every piece is sent at once
 // and has its own write deadline.
 type stream struct {
-	x   *exchange
-	buf []byte
+	x    *exchange
+	buf  []byte
+	sent int // events so far, those that the client has from an earlier connection included
 }
 
 // begun says whether the client has got the status already.
@@ -34,8 +36,17 @@ func (st *stream) event(v any) error { return st.send(v, false) }
 func (st *stream) fail(v any) error { return st.send(v, true) }
 
 func (st *stream) send(v any, isError bool) error {
+	st.buf = st.buf[:0]
+	if !isError {
+		if st.sent++; st.sent <= st.x.after {
+			return nil
+		}
+		if st.x.codec == api.JSON && st.x.resumable() {
+			st.buf = append(strconv.AppendInt(append(st.buf, "id: "...), int64(st.sent), 10), '\n')
+		}
+	}
 	var err error
-	if st.buf, err = st.x.codec.AppendEvent(st.buf[:0], v, isError); err != nil {
+	if st.buf, err = st.x.codec.AppendEvent(st.buf, v, isError); err != nil {
 		return err
 	}
 	return st.raw(st.buf)
