@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"lamina/shard"
 	"lamina/shard/pipeline"
@@ -80,7 +81,11 @@ type stepper struct {
 	info   shard.Info
 	span   shard.Span
 	budget *budget
-	batch  []pipeline.Rows // scratch of Step
+	meter  *meter
+	model  string // digest
+	// bytes of weights that a step gets through for a token of an answer, and of a prompt
+	answer, prompt float64
+	batch          []pipeline.Rows // scratch of Step
 }
 
 // NewSeq implements pipeline.Stepper.
@@ -94,30 +99,45 @@ func (s *stepper) NewSeq(max int) (pipeline.Seq, error) {
 		s.budget.giveKV(n)
 		return nil, err
 	}
-	return &budgetSeq{Seq: q, n: n, budget: s.budget}, nil
+	s.meter.sequence(s.model, 1)
+	return &budgetSeq{Seq: q, n: n, stepper: s}, nil
 }
 
 // Step implements pipeline.Stepper: the shard gets its own sequences.
 func (s *stepper) Step(batch []pipeline.Rows) ([][]float32, error) {
 	s.batch = append(s.batch[:0], batch...)
+	rows := 0
 	for i := range s.batch {
+		if r := &s.batch[i]; s.span.First == 0 {
+			rows += len(r.Tokens)
+		} else {
+			rows += len(r.X) / s.info.Hidden
+		}
 		if q, ok := s.batch[i].Seq.(*budgetSeq); ok {
 			s.batch[i].Seq = q.Seq
 		}
 	}
-	return s.Stepper.Step(s.batch)
+	begun := time.Now()
+	res, err := s.Stepper.Step(s.batch)
+	if err == nil {
+		s.meter.step(s.model, rows, s.answer, s.prompt, time.Since(begun))
+	}
+	return res, err
 }
 
 // budgetSeq gives its part of the budget back when it is freed.
 type budgetSeq struct {
 	pipeline.Seq
-	n      int64
-	budget *budget
-	once   sync.Once
+	n       int64
+	stepper *stepper
+	once    sync.Once
 }
 
 // Free implements pipeline.Seq.
 func (q *budgetSeq) Free() {
 	q.Seq.Free()
-	q.once.Do(func() { q.budget.giveKV(q.n) })
+	q.once.Do(func() {
+		q.stepper.budget.giveKV(q.n)
+		q.stepper.meter.sequence(q.stepper.model, -1)
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lamina/cluster"
+	"lamina/cluster/plan"
 	"lamina/kernels"
 	"lamina/shard"
 	"lamina/shard/gguf"
@@ -25,6 +26,7 @@ type keeper struct {
 	propose func(context.Context, cluster.Command) error
 	workers *kernels.Workers
 	budget  *budget
+	meter   *meter
 	log     *slog.Logger
 
 	wg sync.WaitGroup
@@ -65,8 +67,8 @@ const (
 	retryMax = 5 * time.Second
 )
 
-func newKeeper(self string, inc uint64, host *pipeline.Host, src blobSource, propose func(context.Context, cluster.Command) error, workers *kernels.Workers, b *budget, log *slog.Logger) *keeper {
-	k := &keeper{self: self, inc: inc, host: host, blobs: src, propose: propose, workers: workers, budget: b, log: log}
+func newKeeper(self string, inc uint64, host *pipeline.Host, src blobSource, propose func(context.Context, cluster.Command) error, workers *kernels.Workers, b *budget, m *meter, log *slog.Logger) *keeper {
+	k := &keeper{self: self, inc: inc, host: host, blobs: src, propose: propose, workers: workers, budget: b, meter: m, log: log}
 	k.mu.stages = map[uint64]*stage{}
 	return k
 }
@@ -153,7 +155,9 @@ func (k *keeper) run(ctx context.Context, st *stage) {
 	}
 	defer k.budget.giveWeights(st.bytes)
 	defer loaded.free()
-	served := &stepper{Stepper: pipeline.ForShard(loaded.shard), info: loaded.shard.Info(), span: loaded.shard.Span(), budget: k.budget}
+	defer k.meter.forget(st.model.Digest)
+	served := &stepper{Stepper: pipeline.ForShard(loaded.shard), info: loaded.shard.Info(), span: loaded.shard.Span(), budget: k.budget, meter: k.meter, model: st.model.Digest}
+	served.answer, served.prompt = plan.StepBytes(st.model, st.hop.First, st.hop.End)
 	if err := k.host.Serve(st.key, served); err != nil {
 		log.Error("a stage cannot be served", "err", err)
 		<-ctx.Done()

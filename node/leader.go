@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"math"
 	"sync"
 	"time"
 
@@ -28,9 +29,15 @@ type leader struct {
 	stop context.CancelFunc
 	mu   struct {
 		sync.Mutex
-		seen map[cluster.NodeID]sighting
+		seen    map[cluster.NodeID]sighting
+		load    map[loadKey]float64 // sequences, on average
+		digests map[string]string   // of models, by gossip.ModelRates.Model
+		weighed time.Time
 	}
 }
+
+// loadKey is a node and a model, as gossip names it.
+type loadKey struct{ node, model string }
 
 // sighting is how a node has been seen, and since when. When the node itself says that it is here, that counts as being seen.
 type sighting struct {
@@ -101,6 +108,7 @@ func (l *leader) look(s cluster.State, now time.Time) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.weigh(s, now)
 	for _, m := range s.Members {
 		v, ok := l.mu.seen[m.ID]
 		if said := !m.Down && !m.Since.Equal(v.said); !ok || v.alive != alive[m.ID] || said {
@@ -175,9 +183,54 @@ func (l *leader) live(now time.Time) map[cluster.NodeID]plan.Live {
 	}
 	for id, v := range l.sightings() {
 		p := peers[id]
-		out[id] = plan.Live{Memory: p.MemoryTotal, Rates: plan.Rates{One: p.Speed}, Alive: v.alive || now.Sub(v.since) < l.dead, Silent: !v.alive}
+		out[id] = plan.Live{
+			Memory: p.MemoryTotal, Rates: plan.Rates{One: p.Speed, Eight: p.Eight, Many: p.Many}, LayerCost: p.LayerCost, Models: l.measured(p),
+			Where: p.Where, Net: p.Net, Alive: v.alive || now.Sub(v.since) < l.dead, Silent: !v.alive,
+		}
 	}
 	return out
+}
+
+// measured is what the node says of the models it runs, by their digests, with their sequences on average.
+func (l *leader) measured(p gossip.Peer) map[string]plan.Measured {
+	var out map[string]plan.Measured
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range p.ModelRates() {
+		digest, ok := l.mu.digests[r.Model]
+		if !ok {
+			continue
+		}
+		if out == nil {
+			out = map[string]plan.Measured{}
+		}
+		out[digest] = plan.Measured{Rates: plan.Rates{One: r.One, Eight: r.Eight, Many: r.Many}, Sequences: l.mu.load[loadKey{p.ID, r.Model}]}
+	}
+	return out
+}
+
+// loadTime is over how long sequences are averaged: a burst must not make replicas.
+const loadTime = 30 * time.Second
+
+// weigh keeps the average of the sequences that each node has open of each model, and the models' digests by what gossip says of them.
+func (l *leader) weigh(s cluster.State, now time.Time) {
+	load := map[loadKey]float64{}
+	share := 1.0
+	if !l.mu.weighed.IsZero() {
+		share = 1 - math.Exp(-float64(max(0, now.Sub(l.mu.weighed)))/float64(loadTime))
+	}
+	for _, p := range l.members() {
+		for _, r := range p.ModelRates() {
+			k := loadKey{p.ID, r.Model}
+			if load[k] = l.mu.load[k]; p.Alive {
+				load[k] += share * (float64(r.Sequences) - load[k])
+			}
+		}
+	}
+	l.mu.load, l.mu.weighed, l.mu.digests = load, now, map[string]string{}
+	for _, m := range s.Models {
+		l.mu.digests[gossip.ModelName(m.Digest)] = m.Digest
+	}
 }
 
 func (l *leader) sightings() map[cluster.NodeID]sighting {

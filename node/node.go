@@ -14,6 +14,7 @@ import (
 	"lamina/cluster"
 	"lamina/cluster/consensus"
 	"lamina/cluster/gossip"
+	"lamina/cluster/plan"
 	"lamina/kernels"
 	"lamina/node/auth"
 	"lamina/node/blobs"
@@ -53,7 +54,9 @@ type Node struct {
 	service *infer.Service
 	server  *server.Server
 	web     net.Listener
-	speed   float64
+	rates   plan.Rates // as measured at the start
+	layer   time.Duration
+	meter   *meter
 
 	stopping    atomic.Bool
 	reappearing atomic.Bool
@@ -103,6 +106,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	n.wg.Go(n.announce)
 	n.wg.Go(n.follow)
+	n.wg.Go(n.probe)
 	n.lead.start()
 	n.onClose(func() error { n.lead.close(); return nil })
 	return nil
@@ -319,10 +323,15 @@ func (n *Node) deadNames() (names string) {
 
 // meta is what this node tells others by gossip.
 func (n *Node) meta() gossip.Meta {
-	return gossip.Meta{
+	m := gossip.Meta{
 		HTTP: n.cfg.HTTP, Version: n.cfg.Version, MemoryFree: n.budget.free(), MemoryTotal: n.budget.total,
-		Load: float64(n.host.Load().Sequences), Speed: n.speed,
+		Speed: n.rates.One, Eight: n.rates.Eight, Many: n.rates.Many, LayerCost: n.layer,
 	}
+	if n.host != nil {
+		m.Load = float64(n.host.Load().Sequences)
+	}
+	m.Models, m.Net = n.meter.report()
+	return m
 }
 
 // address finds a node: in the agreed state, or, while this node is new, in gossip.

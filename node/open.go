@@ -69,8 +69,9 @@ func (n *Node) openCompute(context.Context) error {
 	n.onClose(func() error { n.workers.Close(); return nil })
 	tuneRuntime(n.workers.N())
 	n.budget = &budget{total: memoryLimit(n.cfg.Memory)}
-	n.speed = measureSpeed(n.workers)
-	n.out.Info("compute", "kernels", kernels.Impl(), "threads", n.workers.N(), "memory", n.budget.total, "speed", n.speed)
+	n.meter = newMeter()
+	n.rates, n.layer = measureSpeed(n.workers)
+	n.out.Info("compute", "kernels", kernels.Impl(), "threads", n.workers.N(), "memory", n.budget.total, "speed", n.rates.One)
 	return nil
 }
 
@@ -122,6 +123,7 @@ func (n *Node) openConsensus(context.Context) (err error) {
 	mux.Handle("/blobs/", n.store.Handler())
 	n.shadows = &shadows{self: n.cfg.Name, store: server.NewRecords(), client: n.client, others: n.peers, out: n.out}
 	mux.Handle(recordsPath, n.shadows)
+	mux.HandleFunc("GET "+probePath, serveProbe)
 	n.mux.HandleHTTP(mux)
 	n.mux.HandleJoin(n.admit)
 	return nil
@@ -155,7 +157,7 @@ func (n *Node) openGossip(context.Context) (err error) {
 	n.mux.Serve()
 	n.gossip, err = gossip.New(gossip.Config{
 		Name: n.cfg.Name, Advertise: n.cfg.Peer, Key: n.id.GossipKey(), ClusterID: n.id.Cluster(), Transport: transport, Log: n.out,
-		Meta: gossip.Meta{HTTP: n.cfg.HTTP, Version: n.cfg.Version, MemoryFree: n.budget.total, MemoryTotal: n.budget.total, Speed: n.speed},
+		Meta: n.meta(),
 	})
 	if err != nil {
 		return err
@@ -177,8 +179,8 @@ func (n *Node) seeds() []string {
 }
 
 func (n *Node) openStages(context.Context) error {
-	src := &peerBlobs{store: n.store, client: n.client, others: n.others, self: n.cfg.Name, out: n.out}
-	n.keeper = newKeeper(n.cfg.Name, n.incarnation, n.host, src, n.prop.Propose, n.workers, n.budget, n.out)
+	src := &peerBlobs{store: n.store, client: n.client, others: n.others, self: n.cfg.Name, meter: n.meter, out: n.out}
+	n.keeper = newKeeper(n.cfg.Name, n.incarnation, n.host, src, n.prop.Propose, n.workers, n.budget, n.meter, n.out)
 	n.onClose(func() error { n.keeper.close(); return nil })
 	n.catalog = newCatalog(n.log.State, n.behind, src)
 	n.onClose(func() error { n.catalog.wait(); return nil })

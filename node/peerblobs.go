@@ -17,6 +17,7 @@ type peerBlobs struct {
 	store  *blobs.Store
 	client *http.Client
 	self   string
+	meter  *meter
 	others func() []cluster.NodeID // living nodes first
 	out    *slog.Logger
 }
@@ -47,6 +48,9 @@ func (p *peerBlobs) Ensure(ctx context.Context, m cluster.Model, b cluster.Blob)
 	begun := time.Now()
 	if err := p.store.Fetch(ctx, d, b.Size, sources, nil); err != nil {
 		return err
+	}
+	if b.Size >= probeBytes {
+		p.meter.received(b.Size, time.Since(begun))
 	}
 	p.out.Info("blob fetched", "model", m.Name, "part", b.Name, "bytes", b.Size, "seconds", time.Since(begun).Seconds())
 	return nil

@@ -235,11 +235,13 @@ func lookup(ctx context.Context, host string) (string, error) {
 // SetMeta changes what the others are told, if it differs, and does not wait until they are. They see it within
 // about half a second.
 func (g *Gossip) SetMeta(m Meta) {
+	where, moved := g.view.where()
+	m.Where = where
 	g.mu.Lock()
 	same := g.mu.meta == m
 	g.mu.meta = m
 	g.mu.Unlock()
-	if same || g.ctx.Err() != nil {
+	if same && !moved || g.ctx.Err() != nil {
 		return
 	}
 	// The only error is that the news did not spread within the time given: none, for nobody waits for it.

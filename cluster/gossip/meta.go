@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -16,7 +17,15 @@ type Meta struct {
 	// MemoryTotal is the room the node gives to weights and KV caches, MemoryFree what is left of it, in bytes.
 	MemoryFree, MemoryTotal int64
 	Load                    float64 // sequences in progress
-	Speed                   float64 // how fast weights are read and multiplied, GB/s
+	// Speed is how fast weights are read and multiplied in a step of one row, Eight in a step of eight rows, in bytes of
+	// weights a nanosecond (GB/s); Many is bytes x rows a nanosecond in long steps. Measured at the start, on no model. 0: not known.
+	Speed, Eight, Many float64
+	LayerCost          time.Duration // what a layer costs a step beside its bytes
+	Net                float64       // bytes a nanosecond that the node takes in from others; 0: not known
+	Models             string        // what was measured on models: see PackModels
+	// Where is the node's place: the round trip to another is the distance of the first three, and the sum of both fourths, in
+	// nanoseconds. Gossip finds it out; what SetMeta is given is not looked at.
+	Where [4]float64
 }
 
 // MaxMeta is the most bytes of encoded metadata, a limit of memberlist.
@@ -34,13 +43,22 @@ type wireMeta struct {
 	Total   int64   `msgpack:"t"`
 	Load    float64 `msgpack:"l"`
 	Speed   float64 `msgpack:"s"`
+	Eight   float32 `msgpack:"e,omitempty"`
+	Many    float32 `msgpack:"m,omitempty"`
+	Layer   int64   `msgpack:"o,omitempty"`
+	Net     float32 `msgpack:"n,omitempty"`
+	Models  []byte  `msgpack:"r,omitempty"`
+	Where   []byte  `msgpack:"w,omitempty"`
 }
 
 // encode returns at most limit bytes. What does not fit is left out, the least needed first: the version, then
-// the HTTP address; the agreed state has both.
+// the HTTP address (the agreed state has both), then what was measured on models.
 func (m Meta) encode(limit int) []byte {
-	w := wireMeta{m.HTTP, m.Version, m.MemoryFree, m.MemoryTotal, m.Load, m.Speed}
-	for _, shorten := range []func(){func() {}, func() { w.Version = "" }, func() { w.HTTP = "" }} {
+	w := wireMeta{m.HTTP, m.Version, m.MemoryFree, m.MemoryTotal, m.Load, m.Speed, float32(m.Eight), float32(m.Many), int64(m.LayerCost), float32(m.Net), []byte(m.Models), nil}
+	if m.Where != [4]float64{} {
+		w.Where = place{at: [3]float64(m.Where[:3]), height: m.Where[3]}.append(nil)
+	}
+	for _, shorten := range []func(){func() {}, func() { w.Version = "" }, func() { w.HTTP = "" }, func() { w.Models = nil }} {
 		shorten()
 		if data, err := msgpack.Marshal(w); err == nil && len(data) <= limit {
 			return data
@@ -61,14 +79,22 @@ func decodeMeta(data []byte) (Meta, error) {
 	if err := msgpack.Unmarshal(data, &w); err != nil {
 		return Meta{}, fmt.Errorf("%w: %w", errMeta, err)
 	}
-	bad := w.Free < 0 || w.Total < 0 || w.Free > w.Total
-	for _, f := range []float64{w.Load, w.Speed} {
+	bad := w.Free < 0 || w.Total < 0 || w.Free > w.Total || w.Layer < 0 || len(w.Models)%modelBytes != 0
+	for _, f := range []float64{w.Load, w.Speed, float64(w.Eight), float64(w.Many), float64(w.Net)} {
 		bad = bad || math.IsNaN(f) || math.IsInf(f, 0) || f < 0
+	}
+	var where [4]float64
+	if len(w.Where) > 0 {
+		p, ok := readPlace(w.Where)
+		where, bad = p.where(), bad || !ok
 	}
 	if bad || !printable(w.HTTP) || !printable(w.Version) {
 		return Meta{}, fmt.Errorf("%w: a value is out of range", errMeta)
 	}
-	return Meta{w.HTTP, w.Version, w.Free, w.Total, w.Load, w.Speed}, nil
+	return Meta{
+		HTTP: w.HTTP, Version: w.Version, MemoryFree: w.Free, MemoryTotal: w.Total, Load: w.Load, Speed: w.Speed,
+		Eight: float64(w.Eight), Many: float64(w.Many), LayerCost: time.Duration(w.Layer), Net: float64(w.Net), Models: string(w.Models), Where: where,
+	}, nil
 }
 
 // printable keeps control characters of a stranger out of logs and terminals.

@@ -21,6 +21,9 @@ type view struct {
 		sync.Mutex
 		peers  map[string]Peer
 		subs   map[chan []Peer]func() bool // with what stops the wait for the watcher's context
+		place  place                       // of this node
+		told   place                       // what the others know of it
+		trips  map[string][]float64        // the last round trips to each peer
 		closed bool
 	}
 }
@@ -37,6 +40,7 @@ func (v *view) init(self string, log *slog.Logger) {
 	v.self, v.log = self, log
 	v.mu.peers = make(map[string]Peer)
 	v.mu.subs = make(map[chan []Peer]func() bool)
+	v.mu.place, v.mu.trips = newPlace(), make(map[string][]float64)
 }
 
 // NotifyJoin implements memberlist.EventDelegate: a node is here, for the first time or again.
@@ -71,6 +75,7 @@ func (v *view) NotifyLeave(n *memberlist.Node) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if p, ok := v.mu.peers[n.Name]; ok && p.Alive {
+		delete(v.mu.trips, n.Name)
 		p.Alive, p.Since = false, time.Now()
 		v.mu.peers[n.Name] = p
 		v.publish()
@@ -87,17 +92,39 @@ func (v *view) forget(id string) {
 	}
 }
 
-// AckPayload implements memberlist.PingDelegate.
-func (v *view) AckPayload() []byte { return nil }
-
-// NotifyPingComplete implements memberlist.PingDelegate: a node answered this one directly.
-func (v *view) NotifyPingComplete(n *memberlist.Node, _ time.Duration, _ []byte) {
+// AckPayload implements memberlist.PingDelegate: whoever probes this node learns its place.
+func (v *view) AckPayload() []byte {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if p, ok := v.mu.peers[n.Name]; ok {
-		p.LastContact = time.Now()
-		v.mu.peers[n.Name] = p
+	return v.mu.place.append(nil)
+}
+
+// NotifyPingComplete implements memberlist.PingDelegate: a node answered this one directly.
+func (v *view) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p, ok := v.mu.peers[n.Name]
+	if !ok {
+		return
 	}
+	p.LastContact = time.Now()
+	v.mu.peers[n.Name] = p
+	if other, ok := readPlace(payload); ok && p.Alive {
+		t := append(v.mu.trips[n.Name], float64(rtt))
+		t = t[max(0, len(t)-samples):]
+		v.mu.trips[n.Name] = t
+		v.mu.place.pull(slices.Min(t), other)
+	}
+}
+
+// where returns the place that the others are to be told, and whether it is news.
+func (v *view) where() (at [4]float64, news bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.mu.place.moved(v.mu.told) {
+		v.mu.told, news = v.mu.place, true
+	}
+	return v.mu.told.where(), news
 }
 
 // prune forgets the longest dead while there are too many.

@@ -71,18 +71,34 @@ func (c *cost) memory(first, end int) int64 {
 	return c.weights(first, end) + c.kv*int64(end-first)
 }
 
-// time is how many bytes of weights the stage gets through for a token. The embedding is one row; the head is read
-// whole, and where it is tied it is the embedding.
+// time is how many bytes of weights the stage gets through for a token of an answer. The embedding is one row; the head
+// is read whole, and where it is tied it is the embedding.
 func (c *cost) time(first, end int) float64 {
+	n := c.prompt(first, end)
+	if end == c.layers {
+		n += float64(c.head)
+		if c.tied {
+			n += float64(c.embed)
+		}
+	}
+	return n
+}
+
+// prompt is the same for a token of a prompt, of which nobody asks what comes next.
+func (c *cost) prompt(first, end int) float64 {
 	n := c.sum[end] - c.sum[first]
 	if first == 0 {
 		n += c.embedTime
 	}
-	if end == c.layers {
-		n += c.head
-		if c.tied {
-			n += c.embed
-		}
-	}
 	return float64(n)
+}
+
+// StepBytes returns how many bytes of weights a stage of layers first to end (exclusive) gets through in a step: for a token
+// of an answer, and for tokens of a prompt. Rates are measured by it and planned by it.
+func StepBytes(m cluster.Model, first, end int) (answer, prompt float64) {
+	if first < 0 || end > m.Layers || first >= end {
+		return 0, 0
+	}
+	c := newCost(m)
+	return c.time(first, end), c.prompt(first, end)
 }

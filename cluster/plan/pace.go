@@ -39,9 +39,6 @@ func (r Rates) orDefault() Rates {
 	return r
 }
 
-// pace is the time a byte of weights takes for one token of an answer and its part of a prompt, in nanoseconds.
-func (r Rates) pace() float64 { return 1/r.One + promptTokens/r.Many }
-
 // step is the time a byte of weights takes in a step of a number of rows, in nanoseconds: between one row and eight
 // in proportion, above with the rate of a prefill.
 func (r Rates) step(rows float64) float64 {
@@ -128,7 +125,7 @@ func distance(a, b [4]float64) float64 {
 	return math.Sqrt(x*x+y*y+z*z) + a[3] + b[3]
 }
 
-// stage is how long the node's stage takes for a token, without the hop to it.
+// stage is how long the node's stage takes for a token of an answer and its part of a prompt, without the hop to it.
 func (c *cost) stage(n *node, first, end int) float64 {
-	return c.time(first, end)*n.pace + n.layer*float64(end-first)
+	return c.time(first, end)*n.pace + c.prompt(first, end)*n.prompt + n.layer*float64(end-first)
 }

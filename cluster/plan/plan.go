@@ -338,7 +338,7 @@ func (p *planner) nodes(digest string) []node {
 func (p *planner) node(digest, id string, free int64) node {
 	l := p.live[id]
 	r, layer := p.rates(digest, id)
-	return node{id, free, r.pace(), layer, l.Where, l.Net}
+	return node{id, free, 1 / r.One, promptTokens / r.Many, layer, l.Where, l.Net}
 }
 
 // pausing returns the failure for which the node does not get the model at the moment, or nil.

@@ -29,6 +29,7 @@ func drawNodes(t *rapid.T, least, most int, memory int64) []node {
 	far := rapid.SampledFrom([]float64{0, 0, 100, 10000}).Draw(t, "distances")
 	for i := range rapid.IntRange(least, most).Draw(t, "nodes") {
 		n := node{id: fmt.Sprint("n", i), free: rapid.Int64Range(0, memory).Draw(t, "memory"), pace: rapid.SampledFrom([]float64{0.3, 0.7, 1, 1, 1, 1, 2}).Draw(t, "pace")}
+		n.prompt = n.pace * rapid.SampledFrom([]float64{0, 0.5, 2}).Draw(t, "prompt")
 		n.layer = rapid.SampledFrom([]float64{0, 0, 10}).Draw(t, "layer cost")
 		n.rate = rapid.SampledFrom([]float64{0, 0.1, 1}).Draw(t, "rate")
 		for j := range n.where {

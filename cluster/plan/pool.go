@@ -64,7 +64,7 @@ func share(c *cost, n *node, k int) float64 {
 	if room < 1 {
 		return math.Inf(1)
 	}
-	t := (float64(c.sum[c.layers])/float64(c.layers)*n.pace + n.layer) * float64(layers)
+	t := (float64(c.sum[c.layers])/float64(c.layers)*(n.pace+n.prompt) + n.layer) * float64(layers)
 	return t * max(1, float64(layers)/room)
 }
 

@@ -12,12 +12,13 @@ import (
 
 // node is one that may get a stage.
 type node struct {
-	id    cluster.NodeID
-	free  int64
-	pace  float64    // nanoseconds that a byte of weights takes, for a token of an answer and its part of a prompt
-	layer float64    // nanoseconds that a layer costs beside its bytes
-	where [4]float64 // as Live.Where
-	rate  float64    // as Live.Net
+	id     cluster.NodeID
+	free   int64
+	pace   float64    // nanoseconds that a byte of weights takes for a token of an answer
+	prompt float64    // and for its part of a prompt
+	layer  float64    // nanoseconds that a layer costs beside its bytes
+	where  [4]float64 // as Live.Where
+	rate   float64    // as Live.Net
 }
 
 // exactNodes is up to how many nodes every order of them is considered. Of more nodes, pools of so many are tried.
@@ -73,11 +74,11 @@ func whole(c *cost, nodes []node) ([]cluster.Hop, bool) {
 }
 
 func fastest(a, b node) int {
-	return cmp.Or(cmp.Compare(a.pace, b.pace), cmp.Compare(b.free, a.free), cmp.Compare(a.id, b.id))
+	return cmp.Or(cmp.Compare(a.pace+a.prompt, b.pace+b.prompt), cmp.Compare(b.free, a.free), cmp.Compare(a.id, b.id))
 }
 
 func roomiest(a, b node) int {
-	return cmp.Or(cmp.Compare(b.free, a.free), cmp.Compare(a.pace, b.pace), cmp.Compare(a.id, b.id))
+	return cmp.Or(cmp.Compare(b.free, a.free), cmp.Compare(a.pace+a.prompt, b.pace+b.prompt), cmp.Compare(a.id, b.id))
 }
 
 // chain is a cut and what it takes.

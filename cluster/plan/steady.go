@@ -52,7 +52,7 @@ func (p *planner) doubted(digest string, hops []cluster.Hop) *chain {
 	for _, h := range hops {
 		n := p.node(digest, h.Node, p.free[h.Node])
 		if !p.ran(digest, h.Node) {
-			n.pace, n.layer = n.pace*doubt, n.layer*doubt
+			n.pace, n.prompt, n.layer = n.pace*doubt, n.prompt*doubt, n.layer*doubt
 		}
 		at = append(at, &n)
 	}

@@ -20,6 +20,7 @@ type Network struct {
 		sync.Mutex
 		nodes map[string]*Transport
 		cut   map[[2]string]bool // from, to
+		delay time.Duration
 	}
 }
 
@@ -62,6 +63,13 @@ func (n *Network) Cut(from, to string, cut bool) {
 	n.mu.cut[[2]string{from, to}] = cut
 }
 
+// Delay makes every packet take a time one way.
+func (n *Network) Delay(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.delay = d
+}
+
 // route finds the receiver. found: somebody listens there; open: nothing is cut.
 func (t *Transport) route(to string) (dest *Transport, open bool) {
 	t.net.mu.Lock()
@@ -81,10 +89,21 @@ func (t *Transport) WriteTo(b []byte, to string) (time.Time, error) {
 	if dest == nil || !open {
 		return now, nil
 	}
-	p := &memberlist.Packet{Buf: append([]byte{}, b...), From: net.UDPAddrFromAddrPort(t.addr), Timestamp: now}
-	select {
-	case dest.packets <- p:
-	default: // lost
+	deliver := func() {
+		p := &memberlist.Packet{Buf: b, From: net.UDPAddrFromAddrPort(t.addr), Timestamp: time.Now()}
+		select {
+		case dest.packets <- p:
+		default: // lost
+		}
+	}
+	b = append([]byte{}, b...)
+	t.net.mu.Lock()
+	delay := t.net.mu.delay
+	t.net.mu.Unlock()
+	if delay > 0 {
+		time.AfterFunc(delay, deliver)
+	} else {
+		deliver()
 	}
 	return now, nil
 }
