@@ -164,6 +164,8 @@ func (e *emulator) call(t failer, name string, args ...any) {
 			e.push(e.segment(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(a))), 4*len(a))))
 		case []uint16:
 			e.push(e.segment(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(a))), 2*len(a))))
+		case []int:
+			e.push(e.segment(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(a))), 8*len(a))))
 		case []int8:
 			e.push(e.segment(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(a))), len(a))))
 		case []int32:
@@ -222,7 +224,10 @@ func (e *emulator) run(f *asmFunc, at *int) {
 				continue
 			}
 		default:
-			op := quantEmulatorOps[ins.name]
+			op := floatEmulatorOps[ins.name]
+			if op == nil {
+				op = quantEmulatorOps[ins.name]
+			}
 			if op == nil {
 				op = emulatorOps[ins.name]
 			}

@@ -8,7 +8,7 @@ qemu=$(command -v qemu-aarch64-static || command -v qemu-aarch64) || {
 	exit 1
 }
 # The emulators of amd64 assembly and the tests that do not touch assembly run elsewhere.
-tests='Quantize|MatMul|Vector|Exp|AttentionLevels|AttentionPoison|Inside|RMSNorm|SiluMul|Gelu|GELU|LayerNorm|SoftCap|ClampedGLU|Softmax|Rope|KV|Golden|Choose|Required'
+tests='Quantize|MatMul|Vector|Exp|AttentionLevels|AttentionPoison|Inside|RMSNorm|SiluMul|Gelu|GELU|LayerNorm|SoftCap|ClampedGLU|Softmax|Rope|KV|Golden|Choose|Required|GEMM|Conv|Pool|Layouts|Cell|LSTM|GRU|Tanh'
 bin=$(mktemp -d)
 trap 'rm -rf "$bin"' EXIT
 GOARCH=arm64 go test -c -o "$bin/kernels" ./kernels

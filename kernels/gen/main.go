@@ -32,6 +32,7 @@ func generate() (map[string][]byte, error) {
 	}{
 		{"quant", "amd64", quant}, {"vec", "amd64", vec}, {"gelu", "amd64", gelu},
 		{"quant", "arm64", quantNeon}, {"vec", "arm64", vecNeon}, {"gelu", "arm64", geluNeon},
+		{"float", "amd64", floatKernels}, {"float", "arm64", floatKernelsNeon},
 	} {
 		var a Asm
 		part.emit(&a)

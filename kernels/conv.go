@@ -1,0 +1,257 @@
+package kernels
+
+import "fmt"
+
+// ConvShape describes a convolution over up to three axes: depth, height, width. One over fewer axes has a kernel of 1
+// along the first ones. Zero strides, dilations and groups count as 1.
+type ConvShape struct {
+	In, Out  int // channels
+	Groups   int
+	Kernel   [3]int
+	Stride   [3]int
+	Dilation [3]int
+	Pad      [3][2]int // zeros before and after the input; negative ones cut it
+}
+
+// Conv is a convolution with its weights packed. It is never changed, and may be used by any number of goroutines.
+type Conv struct {
+	shape  ConvShape
+	groups []*Matrix // of a group: rows are channels of the result, columns taps times channels
+	depth  *depthwise
+	zero   []float32 // what lies outside of the input
+}
+
+// fill replaces zeros by their meaning.
+func (s *ConvShape) fill() {
+	s.Groups = max(s.Groups, 1)
+	for i := range 3 {
+		s.Stride[i], s.Dilation[i] = max(s.Stride[i], 1), max(s.Dilation[i], 1)
+	}
+}
+
+// taps is the number of positions of the kernel.
+func (s *ConvShape) taps() int { return s.Kernel[0] * s.Kernel[1] * s.Kernel[2] }
+
+// check says what is impossible about a shape.
+func (s *ConvShape) check(weights int) error {
+	if s.Groups < 1 || s.In < 1 || s.Out < 1 || s.In%s.Groups != 0 || s.Out%s.Groups != 0 {
+		return fmt.Errorf("%w: a convolution of %d to %d channels in %d groups", ErrShape, s.In, s.Out, s.Groups)
+	}
+	n := s.Out * (s.In / s.Groups)
+	for i, k := range s.Kernel {
+		if k < 1 || s.Stride[i] < 1 || s.Dilation[i] < 1 {
+			return fmt.Errorf("%w: a kernel of %v, strides %v, dilations %v", ErrShape, s.Kernel, s.Stride, s.Dilation)
+		}
+		if n *= k; n > maxDim {
+			return fmt.Errorf("%w: a kernel of %v with %d channels is too large", ErrShape, s.Kernel, s.Out)
+		}
+	}
+	if n != weights {
+		return fmt.Errorf("%w: %d weights for a convolution that needs %d", ErrShape, weights, n)
+	}
+	return nil
+}
+
+// NewConv packs the weights of a convolution, [Out][In/Groups][depth][height][width] as ONNX has them. It fails with
+// ErrShape.
+func NewConv(s ConvShape, weights []float32) (*Conv, error) {
+	s.fill()
+	if err := s.check(len(weights)); err != nil {
+		return nil, err
+	}
+	c := &Conv{shape: s, zero: make([]float32, s.In/s.Groups*s.Kernel[2])}
+	if s.Groups == s.In && s.In == s.Out && s.taps() <= pixelWork {
+		c.depth = packDepth(weights, s.Out, s.taps())
+		return c, nil
+	}
+	taps, in, out := s.taps(), s.In/s.Groups, s.Out/s.Groups
+	for g := range s.Groups {
+		rows := make([]float32, out*in*taps)
+		for o := range out {
+			from := weights[(g*out+o)*in*taps:][:in*taps]
+			transpose(rows[o*in*taps:], in, from, taps, in, taps)
+		}
+		c.groups = append(c.groups, PackFloats(nil, nil, rows, in*taps, out, in*taps, false))
+	}
+	return c, nil
+}
+
+// OutSize returns the size of the result for an input of a size; an axis is 0 or less if the kernel does not fit.
+func (c *Conv) OutSize(in [3]int) (out [3]int) {
+	s := &c.shape
+	for i := range 3 {
+		room := in[i] + s.Pad[i][0] + s.Pad[i][1] - (s.Kernel[i]-1)*s.Dilation[i] - 1
+		if out[i] = room/s.Stride[i] + 1; room < 0 {
+			out[i] = 0
+		}
+	}
+	return out
+}
+
+// Run convolves n inputs of a size (depth, height, width): x is [n][depth][height][width][In], y [n][...][Out] with the size
+// that OutSize returns. An element of y is
+//
+//	start + sum of x*weight over the taps in order, and for each tap over the channels of its group in order
+//
+// by one FMA each, from start as GEMM has it; what lies outside of the input counts as zeros and is multiplied like them. y
+// must not overlap x. It panics when x, y or the bias are too short.
+func (c *Conv) Run(w *Workers, y, x []float32, n int, in [3]int, fuse Fuse) {
+	s := &c.shape
+	out := c.OutSize(in)
+	pixels, rows := n*in[0]*in[1]*in[2], n*out[0]*out[1]*out[2]
+	if len(x) < pixels*s.In || len(y) < rows*s.Out || fuse.Bias != nil && len(fuse.Bias) < s.Out {
+		panic(fmt.Sprintf("kernels: convolution of %d inputs of %v with %d channels to %d: %d floats, result of %d, bias of %d",
+			n, in, s.In, s.Out, len(x), len(y), len(fuse.Bias)))
+	}
+	if rows <= 0 || min(out[0], out[1], out[2]) <= 0 || pixels == 0 {
+		return
+	}
+	v := newConvInput(s, in, out)
+	if c.depth != nil {
+		c.depth.run(w, y, x, rows, v, fuse)
+		return
+	}
+	ci, co := s.In/s.Groups, s.Out/s.Groups
+	for g, m := range c.groups {
+		p := floatProduct{x: x[g*ci:], zero: c.zero, conv: v, y: y[g*co:], ldy: s.Out, rows: rows, m: m,
+			taps: s.taps(), k: ci, fuse: fuse}
+		if fuse.Bias != nil {
+			p.fuse.Bias = fuse.Bias[g*co : (g+1)*co]
+		}
+		if v.direct {
+			p.conv, p.ldx = nil, s.In
+		}
+		p.run(w)
+	}
+}
+
+// convInput says where the windows of a convolution are in its input.
+type convInput struct {
+	in, out [3]int
+	pix     int      // bytes of a pixel
+	axes    [3][]int // of each tap along an axis: its distance from the window's origin
+	low     [3]int   // the first and last of them
+	high    [3]int
+	stride  [3]int
+	pad     [3]int // the origin of the first window is at -pad
+	taps    []int  // of each tap: bytes from the window's origin
+	merged  int    // taps along the width whose channels follow each other in memory, if there are several and they are short
+	direct  bool   // result pixel i has the one tap at input pixel i
+}
+
+// newConvInput lays out a convolution.
+func newConvInput(s *ConvShape, in, out [3]int) *convInput {
+	v := &convInput{in: in, out: out, pix: 4 * s.In, stride: s.Stride}
+	for i := range 3 {
+		v.pad[i] = s.Pad[i][0]
+		for k := range s.Kernel[i] {
+			v.axes[i] = append(v.axes[i], k*s.Dilation[i])
+		}
+	}
+	v.layOut()
+	if k := s.Kernel[2]; k > 1 && s.Groups == 1 && s.Dilation[2] == 1 && k*s.In <= floatStretch/2 {
+		v.merged = k
+	}
+	v.direct = s.taps() == 1 && s.Stride == [3]int{1, 1, 1} && s.Pad == [3][2]int{}
+	return v
+}
+
+// layOut computes what follows from the axes.
+func (v *convInput) layOut() {
+	for i, taps := range v.axes {
+		v.low[i], v.high[i] = min(taps[0], taps[len(taps)-1]), max(taps[0], taps[len(taps)-1])
+	}
+	for _, z := range v.axes[0] {
+		for _, y := range v.axes[1] {
+			for _, x := range v.axes[2] {
+				v.taps = append(v.taps, ((z*v.in[1]+y)*v.in[2]+x)*v.pix)
+			}
+		}
+	}
+}
+
+// convWindow is where the taps of a result pixel are: the origin, in pixels along the axes of its input and in bytes, and whether
+// all taps are inside along each axis.
+type convWindow struct {
+	at     [3]int
+	bytes  int
+	inside [3]bool
+}
+
+// windows finds those of some result pixels.
+func (v *convInput) windows(ws []convWindow, first int) {
+	x := first % v.out[2]
+	rest := first / v.out[2]
+	y := rest % v.out[1]
+	rest /= v.out[1]
+	z, n := rest%v.out[0], rest/v.out[0]
+	for i := range ws {
+		w := &ws[i]
+		w.at = [3]int{z*v.stride[0] - v.pad[0], y*v.stride[1] - v.pad[1], x*v.stride[2] - v.pad[2]}
+		w.bytes = (((n*v.in[0]+w.at[0])*v.in[1]+w.at[1])*v.in[2] + w.at[2]) * v.pix
+		for a := range 3 {
+			w.inside[a] = w.at[a]+v.low[a] >= 0 && w.at[a]+v.high[a] < v.in[a]
+		}
+		if x++; x < v.out[2] {
+			continue
+		}
+		x = 0
+		if y++; y < v.out[1] {
+			continue
+		}
+		y = 0
+		if z++; z == v.out[0] {
+			z, n = 0, n+1
+		}
+	}
+}
+
+// locate writes where each tap of some result pixels is: at[tap*rows+r], in bytes. If the taps along the width of all
+// pixels are one piece each, it writes the first ones of these only. It returns how many taps a piece has.
+func (v *convInput) locate(at []int, first, rows int) int {
+	var room [maxFloatRows]convWindow
+	ws := room[:rows]
+	v.windows(ws, first)
+	merged, whole := max(v.merged, 1), true
+	for r := range ws {
+		i := &ws[r].inside
+		if !i[2] {
+			merged = 1
+		}
+		whole = whole && i[0] && i[1] && i[2]
+	}
+	if whole {
+		for t := 0; t < len(v.taps); t += merged {
+			off := v.taps[t]
+			for r := range ws {
+				at[r] = ws[r].bytes + off
+			}
+			at = at[rows:]
+		}
+		return merged
+	}
+	v.locateEdge(at, ws, merged)
+	return merged
+}
+
+// locateEdge is locate for windows that are partly outside.
+func (v *convInput) locateEdge(at []int, ws []convWindow, merged int) {
+	t := 0
+	for _, z := range v.axes[0] {
+		for _, y := range v.axes[1] {
+			for i := 0; i < len(v.axes[2]); i += merged {
+				for r := range ws {
+					w := &ws[r]
+					at[r] = w.bytes + v.taps[t]
+					if !inside(w.at[0]+z, v.in[0]) || !inside(w.at[1]+y, v.in[1]) || merged == 1 && !inside(w.at[2]+v.axes[2][i], v.in[2]) {
+						at[r] = outside
+					}
+				}
+				at = at[len(ws):]
+				t += merged
+			}
+		}
+	}
+}
+
+func inside(i, n int) bool { return uint(i) < uint(n) }

@@ -1,0 +1,6 @@
+//go:build !amd64 || purego
+
+package kernels
+
+func pixelsFast(*pixelCall) bool                                 { return false }
+func transposeFast([]float32, int, []float32, int, int, int) int { return 0 }

@@ -1,0 +1,38 @@
+//go:build arm64 && !purego
+
+package kernels
+
+// floatRows returns the rows of a full tile, and floatPanels how many panels a tile of some rows takes at once.
+func floatRows() int { return 5 }
+
+func floatPanels(rows int) int {
+	switch {
+	case active == generic || rows > 2:
+		return 1
+	case rows == 1:
+		return 4
+	}
+	return 2
+}
+
+// gemmFast runs a call by assembly, if the level in use has it.
+func gemmFast(c *floatCall) bool {
+	if active == generic {
+		return false
+	}
+	shape := c.rows - 1
+	if c.panels > 1 {
+		shape += floatRows()
+	}
+	x, zero, at, w, y, bias := &c.x[0], &c.zero[0], &c.at[0], &c.w[0], &c.y[0], &c.bias[0]
+	stride := 4 * c.stride
+	switch c.typ {
+	case F16:
+		gemmF16NEON(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+	case BF16:
+		gemmBF16NEON(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+	default:
+		gemmF32NEON(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+	}
+	return true
+}
