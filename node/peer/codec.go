@@ -1,11 +1,8 @@
 package peer
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"math"
 	"slices"
 	"time"
@@ -16,88 +13,13 @@ import (
 	"lamina/shard/sample"
 )
 
-// The layout of a frame on a stage link; PROTOCOL.md, section Frames, is the specification.
-const (
-	FrameHeader = 48 // bytes in front of every payload
-
-	offLength  = 0  // u32, of the payload
-	offKind    = 4  // u8
-	offFlags   = 5  // u8
-	offType    = 6  // u8, of the payload
-	offZero1   = 7  // u8, zero
-	offSeq     = 8  // u64
-	offEpoch   = 16 // u64
-	offAttempt = 24 // u32
-	offStage   = 28 // u16
-	offZero2   = 30 // u16, zero
-	offPos     = 32 // u32
-	offCount   = 36 // u32
-	offSpent   = 40 // u32
-	offCRC     = 44 // u32, CRC-32C of the header up to here and the payload
-)
-
-// kindBeat is the frame of the link itself: a sign of life. Pipeline frames count from 1.
-const kindBeat = 0
-
-// What a payload is. The numbers are on the wire: never renumbered or used again.
-const (
-	typeNone   = 0
-	typeI32    = 1 // Count tokens
-	typeF32    = 2 // Count rows of activations
-	typeMap    = 3 // msgpack: OpenRequest or Failure
-	typeScores = 4 // Count tokens with log probabilities
-)
-
 // DefaultMaxPayload bounds a payload: 256 rows of 16384 float32 fit twice.
 const DefaultMaxPayload = 32 << 20
 
 // maxMapPayload bounds msgpack: an Open with the history of the longest context.
 const maxMapPayload = 4*pipeline.MaxContext + 1<<20
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// AppendBeat appends a sign of life to dst.
-func AppendBeat(dst []byte) []byte {
-	start := len(dst)
-	var h [FrameHeader]byte
-	return seal(append(dst, h[:]...), start)
-}
-
-// AppendFrame appends f to dst, header and payload, for one write. It keeps nothing of f. The error wraps ErrProtocol: the
-// frame is not one that may be sent.
-func AppendFrame(dst []byte, f *pipeline.Frame) ([]byte, error) {
-	start := len(dst)
-	var h [FrameHeader]byte
-	dst = append(dst, h[:]...)
-	dst, typ, err := appendPayload(dst, f)
-	if err != nil {
-		return dst[:start], err
-	}
-	b := dst[start:]
-	b[offKind], b[offFlags], b[offType] = byte(f.Kind), byte(f.Flags), typ
-	le := binary.LittleEndian
-	le.PutUint64(b[offSeq:], f.Seq)
-	le.PutUint64(b[offEpoch:], f.Epoch)
-	le.PutUint32(b[offAttempt:], f.Attempt)
-	le.PutUint16(b[offStage:], f.Stage)
-	le.PutUint32(b[offPos:], f.Pos)
-	le.PutUint32(b[offCount:], f.Count)
-	le.PutUint32(b[offSpent:], f.Spent)
-	dst = seal(dst, start)
-	if err := checkHeader(dst[start:], math.MaxInt32); err != nil {
-		return dst[:start], err
-	}
-	return dst, nil
-}
-
-// seal fills in length and checksum of the frame that begins at start and ends dst.
-func seal(dst []byte, start int) []byte {
-	b := dst[start:]
-	binary.LittleEndian.PutUint32(b[offLength:], uint32(len(b)-FrameHeader))
-	binary.LittleEndian.PutUint32(b[offCRC:], crc32.Update(crc32.Checksum(b[:offCRC], castagnoli), castagnoli, b[FrameHeader:]))
-	return dst
-}
-
+// appendPayload appends the payload of f and tells its type.
 func appendPayload(dst []byte, f *pipeline.Frame) ([]byte, byte, error) {
 	switch {
 	case f.Kind == pipeline.KindOpen && f.Open != nil:
@@ -173,155 +95,6 @@ func appendScores(dst []byte, scores []sample.Token) []byte {
 		}
 	}
 	return dst
-}
-
-// payloads says which types of payload a kind may have, as a set of bits.
-var payloads = [...]uint8{
-	kindBeat:            1 << typeNone,
-	pipeline.KindOpen:   1 << typeMap,
-	pipeline.KindStep:   1<<typeI32 | 1<<typeF32,
-	pipeline.KindToken:  1<<typeNone | 1<<typeI32 | 1<<typeScores,
-	pipeline.KindCredit: 1 << typeNone,
-	pipeline.KindClose:  1 << typeNone,
-	pipeline.KindFail:   1 << typeMap,
-}
-
-// checkHeader refuses a header that cannot be right, before anything is taken for its payload of at most most bytes.
-func checkHeader(h []byte, most uint32) error {
-	le := binary.LittleEndian
-	length, count, pos := le.Uint32(h[offLength:]), le.Uint32(h[offCount:]), le.Uint32(h[offPos:])
-	kind, typ := h[offKind], h[offType]
-	switch {
-	case int(kind) >= len(payloads) || typ > typeScores || payloads[kind]&(1<<typ) == 0:
-		return fmt.Errorf("%w: a frame of kind %d with a payload of type %d", ErrProtocol, kind, typ)
-	case !pipeline.Flags(h[offFlags]).Valid() || h[offZero1] != 0 || le.Uint16(h[offZero2:]) != 0:
-		return fmt.Errorf("%w: flags %#x or reserved bytes are not of this version", ErrProtocol, h[offFlags])
-	case length > most:
-		return fmt.Errorf("%w: a payload of %d bytes, at most %d are taken", ErrProtocol, length, most)
-	case pos > pipeline.MaxContext || count > pipeline.MaxContext:
-		return fmt.Errorf("%w: position %d, count %d, at most %d are taken", ErrProtocol, pos, count, pipeline.MaxContext)
-	}
-	return checkLength(typ, length, count)
-}
-
-// checkLength refuses a payload that is not Count of what its type says.
-func checkLength(typ byte, length, count uint32) error {
-	ok := true
-	switch typ {
-	case typeNone:
-		ok = length == 0
-	case typeI32:
-		ok = count > 0 && uint64(length) == 4*uint64(count)
-	case typeF32:
-		ok = count > 0 && length > 0 && uint64(length)%(4*uint64(count)) == 0
-	case typeScores:
-		ok = count > 0 && length%4 == 0 && uint64(length) >= 12*uint64(count)
-	case typeMap:
-		ok = length <= maxMapPayload
-	}
-	if !ok {
-		return fmt.Errorf("%w: a payload of %d bytes and type %d for a count of %d", ErrProtocol, length, typ, count)
-	}
-	return nil
-}
-
-// FrameReader reads the frames of a link. Not safe for concurrent use.
-type FrameReader struct {
-	r    *bufio.Reader
-	most uint32
-	pool pipeline.FramePool
-}
-
-// NewFrameReader reads from r, whose buffer must hold a header at least; payloads are taken in pieces of the buffer's
-// size. maxPayload 0 stands for DefaultMaxPayload.
-func NewFrameReader(r *bufio.Reader, maxPayload int) *FrameReader {
-	if maxPayload <= 0 || maxPayload > math.MaxInt32 {
-		maxPayload = DefaultMaxPayload
-	}
-	return &FrameReader{r: r, most: uint32(maxPayload)}
-}
-
-// Read returns the next frame, or nil without an error for a sign of life. The frame comes from a pool: whoever takes it
-// calls Release. Memory is taken as bytes arrive, not as they are announced. The error is io.EOF between frames,
-// io.ErrUnexpectedEOF inside of one, the reader's own, or wraps ErrProtocol; after any error the link is of no use.
-func (r *FrameReader) Read() (*pipeline.Frame, error) {
-	h, err := r.r.Peek(FrameHeader)
-	if err != nil {
-		if err == io.EOF && len(h) > 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, err
-	}
-	if err := checkHeader(h, r.most); err != nil {
-		return nil, err
-	}
-	f := r.pool.Get()
-	le := binary.LittleEndian
-	f.Kind, f.Flags = pipeline.Kind(h[offKind]), pipeline.Flags(h[offFlags])
-	f.Stage, f.Seq, f.Epoch = le.Uint16(h[offStage:]), le.Uint64(h[offSeq:]), le.Uint64(h[offEpoch:])
-	f.Attempt, f.Pos = le.Uint32(h[offAttempt:]), le.Uint32(h[offPos:])
-	f.Count, f.Spent = le.Uint32(h[offCount:]), le.Uint32(h[offSpent:])
-	p := payload{typ: h[offType], rest: int(le.Uint32(h[offLength:]))}
-	p.sum, p.want = crc32.Checksum(h[:offCRC], castagnoli), le.Uint32(h[offCRC:])
-	_, _ = r.r.Discard(FrameHeader)
-	if err := p.read(r.r, f); err != nil {
-		f.Release()
-		return nil, err
-	}
-	if f.Kind == kindBeat {
-		f.Release()
-		return nil, nil
-	}
-	return f, nil
-}
-
-// payload is one that is being read.
-type payload struct {
-	typ       byte
-	rest      int // bytes to come
-	sum, want uint32
-	whole     []byte // of msgpack and scores
-}
-
-// read takes the payload piece by piece and compares the checksum before anything in it is believed.
-func (p *payload) read(r *bufio.Reader, f *pipeline.Frame) error {
-	for p.rest > 0 {
-		b, err := r.Peek(min(p.rest, r.Size()&^3))
-		if err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-		p.rest -= len(b)
-		p.sum = crc32.Update(p.sum, castagnoli, b)
-		switch {
-		case p.typ == typeF32:
-			f.X = readFloats(f.X, b)
-		case p.typ == typeI32 && f.Kind == pipeline.KindStep:
-			f.Tokens = readTokens(f.Tokens, b)
-		case p.typ == typeI32:
-			f.ID = int32(binary.LittleEndian.Uint32(b))
-		default:
-			p.whole = append(p.whole, b...)
-		}
-		_, _ = r.Discard(len(b))
-	}
-	if p.sum != p.want {
-		return fmt.Errorf("%w: the checksum of a %v frame is %08x, it says %08x", ErrProtocol, f.Kind, p.sum, p.want)
-	}
-	if f.Kind == pipeline.KindToken && f.Flags&pipeline.FlagPrompt == 0 && f.Count > 1 {
-		return fmt.Errorf("%w: %d tokens in a token frame", ErrProtocol, f.Count)
-	}
-	switch {
-	case p.typ == typeScores:
-		return readScores(f, p.whole)
-	case f.Kind == pipeline.KindOpen:
-		return readOpen(f, p.whole)
-	case f.Kind == pipeline.KindFail:
-		return readFail(f, p.whole)
-	}
-	return nil
 }
 
 func readFloats(x []float32, b []byte) []float32 {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -52,14 +51,20 @@ func codecFrames() map[string]*pipeline.Frame {
 	}
 }
 
-func encode(t testing.TB, f *pipeline.Frame) []byte {
+// encode is a frame on a link of its own: its binding and itself.
+func encode(t testing.TB, f *pipeline.Frame) []byte { return encodeForm(t, f, false) }
+
+func encodeForm(t testing.TB, f *pipeline.Frame, parts bool) []byte {
 	t.Helper()
-	b, err := AppendFrame(nil, f)
+	b, _, err := new(encoder).append(nil, f, parts, math.MaxInt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
+
+// bound is where the frame begins, behind its binding.
+const bound = headerSize + bindSize
 
 func decode(b []byte) (*pipeline.Frame, error) {
 	return NewFrameReader(bufio.NewReaderSize(bytes.NewReader(b), 64), 0).Read()
@@ -92,65 +97,133 @@ func bitsOf(x []float32) []uint32 {
 }
 
 func TestFrameRoundTrip(t *testing.T) {
-	var stream []byte
-	var want []*pipeline.Frame
-	for name, f := range codecFrames() {
-		got, err := decode(encode(t, f))
-		if err == nil {
-			err = sameFrame(got, f)
-		}
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		stream = append(AppendBeat(stream), encode(t, f)...)
-		want = append(want, f)
-	}
-	// In a stream, with signs of life between, byte by byte, through buffers of every kind.
-	for _, size := range []int{64, 100, 4096, 1 << 20} {
-		r := NewFrameReader(bufio.NewReaderSize(iotest.OneByteReader(bytes.NewReader(stream)), size), 0)
-		for _, f := range want {
-			if beat, err := r.Read(); beat != nil || err != nil {
-				t.Fatalf("sign of life: %v, %v", beat, err)
+	for _, parts := range []bool{false, true} {
+		var stream []byte
+		var want []*pipeline.Frame
+		var enc encoder
+		for name, f := range codecFrames() {
+			if parts && (f.Kind == pipeline.KindCredit || f.Kind == pipeline.KindClose || f.Count == 0 && f.Kind == pipeline.KindToken) {
+				continue // nothing to cut
 			}
-			got, err := r.Read()
+			got, err := decode(encodeForm(t, f, parts))
 			if err == nil {
 				err = sameFrame(got, f)
 			}
 			if err != nil {
-				t.Fatalf("buffer of %d: %v", size, err)
+				t.Errorf("%s: %v", name, err)
 			}
-			got.Release() // the next frame may use its memory
+			if stream, _, err = enc.append(appendBeat(stream), f, parts, math.MaxInt); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, f)
 		}
-		if _, err := r.Read(); err != io.EOF {
-			t.Errorf("at the end: %v, want EOF", err)
+		// In a stream, with signs of life between, byte by byte, through buffers of every kind.
+		for _, size := range []int{64, 100, 4096, 1 << 20} {
+			r := NewFrameReader(bufio.NewReaderSize(iotest.OneByteReader(bytes.NewReader(stream)), size), 0)
+			for _, f := range want {
+				if beat, err := r.Read(); beat != nil || err != nil {
+					t.Fatalf("sign of life: %v, %v", beat, err)
+				}
+				got, err := r.Read()
+				if err == nil {
+					err = sameFrame(got, f)
+				}
+				if err != nil {
+					t.Fatalf("buffer of %d: %v", size, err)
+				}
+				got.Release() // the next frame may use its memory
+			}
+			if _, err := r.Read(); err != io.EOF {
+				t.Errorf("at the end: %v, want EOF", err)
+			}
 		}
 	}
 }
 
 // The bytes are a contract between versions: this test may only grow.
 func TestFrameBytes(t *testing.T) {
+	const bind = "18000000 ff 00 05 00 00000000 00000000 00000000 00000000 CRC 8877665544332211 2a00000000000000 03000000 0100 0000"
 	frames := codecFrames()
-	for _, c := range []struct{ name, want string }{
-		{"tokens", "0c000000 02 01 01 00 8877665544332211 2a00000000000000 03000000 0100 0000 07000000 03000000 dc050000 CRC 01000000 feffffff ffffff7f"},
-		{"activations", "18000000 02 02 02 00 8877665544332211 2a00000000000000 03000000 0100 0000 09000000 02000000 dc050000 CRC 0000803f 000000bf e6b1617f 01000000 00000000 00000040"},
-		{"token", "04000000 03 10 01 00 8877665544332211 2a00000000000000 03000000 0100 0000 65000000 01000000 dc050000 CRC 4d000000"},
-		{"none", "00000000 03 04 00 00 8877665544332211 2a00000000000000 03000000 0100 0000 64000000 00000000 dc050000 CRC"},
-		{"scored token", "1c000000 03 00 04 00 8877665544332211 2a00000000000000 03000000 0100 0000 65000000 01000000 dc050000 CRC 4d000000 000080be 02000000 4d000000 000080be 03000000 000080c0"},
-		{"credit", "00000000 04 00 00 00 8877665544332211 2a00000000000000 03000000 0100 0000 40000000 00000000 dc050000 CRC"},
-		{"close", "00000000 05 04 00 00 8877665544332211 2a00000000000000 03000000 0100 0000 00000000 00000000 dc050000 CRC"},
-		{"fail", "23000000 06 00 03 00 8877665544332211 2a00000000000000 03000000 0100 0000 00000000 00000000 dc050000 CRC " +
-			"83 a46b696e6409 a46e6f6465 a26e32 a474657874 ae697420697320676f6e653a20c3bc"},
+	for _, c := range []struct {
+		name  string
+		parts bool
+		want  []string
+	}{
+		{"tokens", false, []string{bind, "0c000000 02 01 01 00 00000000 07000000 03000000 dc050000 CRC 01000000 feffffff ffffff7f"}},
+		{"activations", false, []string{bind, "18000000 02 02 02 00 00000000 09000000 02000000 dc050000 CRC 0000803f 000000bf e6b1617f 01000000 00000000 00000040"}},
+		{"activations", true, []string{bind, "18000000 02 02 02 01 00000000 09000000 02000000 dc050000 CRC",
+			"18000000 fe 00 06 00 00000000 00000000 00000000 00000000 CRC 0000803f 000000bf e6b1617f 01000000 00000000 00000040"}},
+		{"token", false, []string{bind, "04000000 03 10 01 00 00000000 65000000 01000000 dc050000 CRC 4d000000"}},
+		{"none", false, []string{bind, "00000000 03 04 00 00 00000000 64000000 00000000 dc050000 CRC"}},
+		{"scored token", false, []string{bind, "1c000000 03 00 04 00 00000000 65000000 01000000 dc050000 CRC 4d000000 000080be 02000000 4d000000 000080be 03000000 000080c0"}},
+		{"credit", false, []string{bind, "00000000 04 00 00 00 00000000 40000000 00000000 dc050000 CRC"}},
+		{"close", false, []string{bind, "00000000 05 04 00 00 00000000 00000000 00000000 dc050000 CRC"}},
+		{"fail", false, []string{bind, "23000000 06 00 03 00 00000000 00000000 00000000 dc050000 CRC " +
+			"83 a46b696e6409 a46e6f6465 a26e32 a474657874 ae697420697320676f6e653a20c3bc"}},
 	} {
-		b := encode(t, frames[c.name])
-		sum := crc32.Update(crc32.Checksum(b[:44], crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), b[48:])
-		crc := fmt.Sprintf("%02x%02x%02x%02x", byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24))
-		want := strings.ReplaceAll(strings.Replace(c.want, "CRC", crc, 1), " ", "")
+		b, want := encodeForm(t, frames[c.name], c.parts), ""
+		for _, record := range c.want {
+			hexes := strings.ReplaceAll(record, " ", "")
+			raw, err := hex.DecodeString(strings.Replace(hexes, "CRC", "00000000", 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want += hex.EncodeToString(sum(raw, 0))
+		}
 		if got := hex.EncodeToString(b); got != want {
 			t.Errorf("%s:\n%s, want\n%s", c.name, got, want)
 		}
 	}
-	if got, want := hex.EncodeToString(AppendBeat(nil)), strings.Repeat("00", 44)+"5c3d2b68"; got != want {
+	if got, want := hex.EncodeToString(appendBeat(nil)), strings.Repeat("00", 24)+"eeecfb84"; got != want {
 		t.Errorf("sign of life: %s, want %s", got, want)
+	}
+	if n := len(encode(t, frames["token"])) - bound; n != 32 {
+		t.Errorf("a token back costs %d bytes", n)
+	}
+}
+
+// The same address goes under the id that the other side knows, until the slot is needed for another.
+func TestIDs(t *testing.T) {
+	var enc encoder
+	r := NewFrameReader(bufio.NewReaderSize(nil, 64), 0)
+	send := func(seq uint64) (bytes int) {
+		t.Helper()
+		f := &pipeline.Frame{Kind: pipeline.KindToken, Seq: seq, Epoch: 5, Attempt: 1, Stage: 2, Count: 1, ID: int32(seq)}
+		b, _, err := enc.append(nil, f, false, math.MaxInt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*r = FrameReader{r: bufio.NewReaderSize(strings.NewReader(string(b)), 64), most: 100, ids: r.ids}
+		got, err := r.Read()
+		if err == nil {
+			err = sameFrame(got, f)
+		}
+		if err != nil {
+			t.Fatalf("sequence %d: %v", seq, err)
+		}
+		return len(b)
+	}
+	const first, again = bound + 32, 32
+	for round := range 3 {
+		for seq := range uint64(maxIDs) {
+			if n := send(seq); round == 0 && n != first || round > 0 && n != again {
+				t.Fatalf("round %d: the frame of sequence %d has %d bytes", round, seq, n)
+			}
+		}
+	}
+	for seq := uint64(maxIDs); seq < 4*maxIDs; seq++ { // the oldest make room
+		if a, b := send(seq), send(seq); a != first || b != again {
+			t.Fatalf("sequence %d: %d and %d bytes", seq, a, b)
+		}
+	}
+	if len(enc.ids) != maxIDs || len(enc.slots) != maxIDs || len(r.ids) != maxIDs {
+		t.Errorf("%d ids in %d slots, %d at the receiver", len(enc.ids), len(enc.slots), len(r.ids))
+	}
+	for i := range enc.slots { // all wait: no slot may change its meaning
+		enc.slots[i].waiting = 1
+	}
+	if _, _, err := enc.append(nil, &pipeline.Frame{Kind: pipeline.KindClose, Seq: 1 << 40}, false, 100); !errors.Is(err, ErrQueueFull) {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -159,7 +232,7 @@ func TestFrameCutShort(t *testing.T) {
 		b := encode(t, f)
 		for n := range b {
 			want := io.ErrUnexpectedEOF
-			if n == 0 {
+			if n == 0 || n == bound {
 				want = io.EOF
 			}
 			if _, err := decode(b[:n]); err != want {
@@ -176,7 +249,7 @@ func TestFrameFlippedBits(t *testing.T) {
 		for bit := range 8 * len(b) {
 			bad := bytes.Clone(b)
 			bad[bit/8] ^= 1 << (bit % 8)
-			if got, err := decode(append(bad, make([]byte, 64)...)); err == nil {
+			if got, err := decode(append(bad, make([]byte, 64)...)); err == nil && got != nil {
 				t.Fatalf("%s, bit %d: read as %+v", name, bit, got)
 			} else if !errors.Is(err, ErrProtocol) && err != io.ErrUnexpectedEOF {
 				t.Fatalf("%s, bit %d: %v", name, bit, err)
@@ -185,39 +258,85 @@ func TestFrameFlippedBits(t *testing.T) {
 	}
 }
 
-// patched returns an encoding with bytes changed and a checksum that fits: what a hostile node could send.
+// patched returns an encoding with bytes of the frame changed and a checksum that fits: what a hostile node could send.
 func patched(b []byte, at int, with ...byte) []byte {
 	b = bytes.Clone(b)
-	copy(b[at:], with)
-	return seal(b, 0)
+	copy(b[bound+at:], with)
+	return seal(b, bound)
+}
+
+// reseal puts right the checksums of a stream, as far as it can be told apart.
+func reseal(b []byte) []byte {
+	b = bytes.Clone(b)
+	for at := 0; at+headerSize <= len(b); {
+		n := recordSize(b[at:])
+		if n < headerSize || at+n > len(b) {
+			n = len(b) - at
+		}
+		sum(b[:at+n], at)
+		at += n
+	}
+	return b
 }
 
 func TestFrameHostile(t *testing.T) {
 	frames := codecFrames()
 	activations, scores, token := encode(t, frames["activations"]), encode(t, frames["scores"]), encode(t, frames["token"])
+	parts := encodeForm(t, frames["activations"], true)
+	bind := func(id uint32, a address) []byte { return appendBind(nil, id, a) }
+	part := func(n int) []byte {
+		return seal(append(appendHeader(nil, kindPart, typePart, 0), make([]byte, n)...), 0)
+	}
 	for name, b := range map[string][]byte{
 		"unknown kind":       patched(activations, offKind, 9),
 		"unknown flag":       patched(activations, offFlags, 0x80),
-		"unknown type":       patched(activations, offType, 5),
+		"unknown type":       patched(activations, offType, 7),
+		"unknown form":       patched(activations, offForm, 2),
 		"type of another":    patched(activations, offType, typeMap),
-		"reserved":           patched(activations, offZero1, 1),
-		"reserved too":       patched(activations, offZero2, 0, 1),
 		"no rows":            patched(activations, offCount, 0, 0, 0, 0),
 		"part of a row":      patched(activations, offCount, 4),
 		"huge count":         patched(activations, offCount, 0, 0, 0, 0x80),
 		"huge position":      patched(activations, offPos, 1, 0, 0, 1),
-		"tokens in a token":  seal(append(patched(token, offCount, 2), 1, 2, 3, 4), 0),
-		"more alternatives":  patched(scores, FrameHeader+8, 3),
-		"many alternatives":  patched(scores, FrameHeader+8, 0xff, 0xff, 0xff, 0xff),
+		"tokens in a token":  seal(append(patched(token, offCount, 2), 1, 2, 3, 4), bound),
+		"more alternatives":  patched(scores, headerSize+8, 3),
+		"many alternatives":  patched(scores, headerSize+8, 0xff, 0xff, 0xff, 0xff),
 		"scores for more":    patched(scores, offCount, 3),
 		"two scores a token": patched(scores, offFlags, 0),
-		"empty map":          seal(append(patched(encode(t, frames["credit"]), offKind, 1, 0, typeMap), 0x80)[:FrameHeader], 0),
-		"no such fail":       patched(encode(t, frames["fail"]), FrameHeader+6, 11),
+		"empty map":          patched(encode(t, frames["credit"]), offKind, 1, 0, typeMap),
+		"no such fail":       patched(encode(t, frames["fail"]), headerSize+6, 11),
 		"open of a fail":     patched(encode(t, frames["fail"]), offKind, 1),
+
+		"an id never bound":        patched(token, offID, 1),
+		"an id of no slot":         patched(token, offID, 0xff, 0xff),
+		"a generation to come":     patched(token, offID, 0, 0, 1, 0),
+		"a generation that is out": slices.Concat(token, bind(makeID(0, 1), address{seq: 9}), token[bound:]),
+		"without a binding":        token[bound:],
+		"bound twice":              slices.Concat(bind(0, address{seq: 1}), bind(0, address{seq: 2})),
+		"bound ahead":              bind(makeID(0, 3), address{}),
+		"bound beyond the bound":   bind(maxIDs, address{}),
+		"a stage of 32 bits":       sum(append(bind(0, address{})[:bound-2], 1, 0), 0),
+		"a short binding":          seal(bind(0, address{})[:bound-1], 0),
+		"a sign of life with more": sum(patched(token, offKind, kindBeat, 0, 0, 0)[bound:], 0),
+
+		"a part of nothing":       part(8),
+		"a part of no bytes":      append(parts[:bound+headerSize:bound+headerSize], part(0)...),
+		"a part too many":         append(bytes.Clone(parts), part(4)...),
+		"a part too long":         append(parts[:bound+headerSize:bound+headerSize], part(28)...),
+		"a part of a value":       append(parts[:bound+headerSize:bound+headerSize], part(6)...),
+		"a huge part":             append(parts[:bound+headerSize:bound+headerSize], part(maxPart+4)...),
+		"parts of nothing":        patched(encode(t, frames["credit"]), offForm, formParts),
+		"parts between the parts": slices.Concat(parts[:bound+headerSize], bind(makeID(1, 0), address{seq: 9}), patched(parts[:bound+headerSize], offID, 1)[bound:]),
+		"its own frame between":   slices.Concat(parts[:bound+headerSize], token[bound:]),
 	} {
-		if f, err := decode(b); !errors.Is(err, ErrProtocol) {
+		r := NewFrameReader(bufio.NewReaderSize(bytes.NewReader(b), 64), 0)
+		f, err := r.Read()
+		for err == nil && f != nil {
+			f, err = r.Read()
+		}
+		if !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %+v, error %v, want ErrProtocol", name, f, err)
 		}
+		r.Close()
 	}
 	for name, change := range map[string]func(*pipeline.OpenRequest){
 		"model":     func(o *pipeline.OpenRequest) { o.Model = strings.Repeat("m", pipeline.MaxName+1) },
@@ -229,15 +348,15 @@ func TestFrameHostile(t *testing.T) {
 	} {
 		o := *frames["open"].Open
 		change(&o)
-		if _, err := AppendFrame(nil, &pipeline.Frame{Kind: pipeline.KindOpen, Open: &o}); !errors.Is(err, ErrProtocol) {
+		if _, _, err := new(encoder).append(nil, &pipeline.Frame{Kind: pipeline.KindOpen, Open: &o}, false, math.MaxInt); !errors.Is(err, ErrProtocol) {
 			t.Errorf("open with a bad %s is sent: %v", name, err)
 		}
-		b := encode(t, frames["bare open"])[:FrameHeader]
+		b := encode(t, frames["bare open"])[:bound+headerSize]
 		b, err := wire.Append(b, openToWire(&o))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := decode(seal(b, 0)); !errors.Is(err, ErrProtocol) {
+		if _, err := decode(seal(b, bound)); !errors.Is(err, ErrProtocol) {
 			t.Errorf("open with a bad %s is read: %v", name, err)
 		}
 	}
@@ -256,8 +375,8 @@ func TestFrameThatMayNotBeSent(t *testing.T) {
 		"bad trace":    {Kind: pipeline.KindOpen, Open: &pipeline.OpenRequest{Trace: "\xff"}},
 		"not UTF-8":    {Kind: pipeline.KindFail, Fail: &pipeline.Failure{Kind: 1, Text: "\xff"}},
 	} {
-		before := []byte("before")
-		if b, err := AppendFrame(before, f); err == nil || !bytes.Equal(b, before) {
+		before, enc := []byte("before"), new(encoder)
+		if b, _, err := enc.append(before, f, false, math.MaxInt); err == nil || !bytes.Equal(b, before) || len(enc.slots) > 0 {
 			t.Errorf("%s: %q, error %v", name, b, err)
 		}
 	}
@@ -265,10 +384,9 @@ func TestFrameThatMayNotBeSent(t *testing.T) {
 
 // A node that announces much and sends nothing must not cost memory.
 func TestFrameAnnouncedOnly(t *testing.T) {
-	b := encode(t, codecFrames()["activations"])
-	copy(b[offLength:], []byte{0, 0, 0, 1}) // 16 MiB
-	copy(b[offCount:], []byte{1, 0, 0, 0})
-	b = b[:FrameHeader]
+	b := encode(t, codecFrames()["activations"])[:bound+headerSize]
+	copy(b[bound+offLength:], []byte{0, 0, 0, 1}) // 16 MiB
+	copy(b[bound+offCount:], []byte{1, 0, 0, 0})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	if _, err := decode(b); err != io.ErrUnexpectedEOF {
@@ -278,7 +396,7 @@ func TestFrameAnnouncedOnly(t *testing.T) {
 	if n := after.TotalAlloc - before.TotalAlloc; n > 256<<10 {
 		t.Errorf("%d bytes were allocated for an announcement", n)
 	}
-	copy(b[offLength:], []byte{1, 0, 0, 2}) // over the limit
+	copy(b[bound+offLength:], []byte{1, 0, 0, 2}) // over the limit
 	if _, err := decode(b); !errors.Is(err, ErrProtocol) {
 		t.Errorf("over the limit: %v", err)
 	}
@@ -301,16 +419,30 @@ func stepFrame(rows int) *pipeline.Frame {
 	for i := range f.X {
 		f.X[i] = float32(i)
 	}
+	if rows > 1 {
+		f.Flags = pipeline.FlagPrompt
+	}
 	return f
+}
+
+// looped is a reader of the same frame for ever, and its bytes without the binding.
+func looped(t testing.TB, enc *encoder, f *pipeline.Frame) (*FrameReader, []byte) {
+	t.Helper()
+	b, _, err := enc.append(nil, f, isLarge(f), math.MaxInt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := NewFrameReader(bufio.NewReaderSize(io.MultiReader(bytes.NewReader(b[:bound]), &loop{b: bytes.Clone(b[bound:])}), 64<<10), 0)
+	return r, b[bound:]
 }
 
 func TestFrameNoAllocation(t *testing.T) {
 	for name, f := range map[string]*pipeline.Frame{"step": stepFrame(1), "token": codecFrames()["token"], "tokens": codecFrames()["tokens"]} {
-		buf := encode(t, f)
-		r := NewFrameReader(bufio.NewReaderSize(&loop{b: bytes.Clone(buf)}, 64<<10), 0)
+		var enc encoder
+		r, buf := looped(t, &enc, f)
 		if n := testing.AllocsPerRun(100, func() {
 			var err error
-			if buf, err = AppendFrame(buf[:0], f); err != nil {
+			if buf, _, err = enc.append(buf[:0], f, isLarge(f), math.MaxInt); err != nil {
 				t.Fatal(err)
 			}
 			got, err := r.Read()
@@ -327,27 +459,40 @@ func TestFrameNoAllocation(t *testing.T) {
 // FuzzReadFrame: any bytes give frames or an error; what was read can be sent and read again.
 func FuzzReadFrame(f *testing.F) {
 	for _, fr := range codecFrames() {
-		b, err := AppendFrame(nil, fr)
-		if err != nil {
-			f.Fatal(err)
+		for _, parts := range []bool{false, true} {
+			var enc encoder
+			b, _, err := enc.append(nil, fr, parts, math.MaxInt)
+			if err != nil {
+				continue // nothing to cut
+			}
+			f.Add(b, true)
+			f.Add(append(b, appendBeat(nil)...), false)
+			other := &pipeline.Frame{Kind: pipeline.KindToken, Seq: 3, Count: 1}
+			between, _, err := enc.append(nil, other, false, math.MaxInt)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(slices.Concat(b[:bound+recordSize(b[bound:])], between, b[bound+recordSize(b[bound:]):]), true)
 		}
-		f.Add(b, true)
-		f.Add(append(b, AppendBeat(nil)...), false)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, fix bool) {
-		if fix && len(b) >= FrameHeader { // get past the checksum
-			b = seal(bytes.Clone(b), 0)
+		if fix { // get past the checksums
+			b = reseal(b)
 		}
 		r := NewFrameReader(bufio.NewReaderSize(bytes.NewReader(b), 64), 1<<20)
+		defer r.Close()
 		for {
 			got, err := r.Read()
+			if len(r.ids) > maxIDs {
+				t.Fatalf("%d ids", len(r.ids))
+			}
 			if err != nil {
 				return
 			}
 			if got == nil {
 				continue
 			}
-			out, err := AppendFrame(nil, got)
+			out, _, err := new(encoder).append(nil, got, isLarge(got), math.MaxInt)
 			if err != nil {
 				t.Fatalf("%+v was read and cannot be sent: %v", got, err)
 			}
@@ -389,16 +534,16 @@ func BenchmarkFrame(b *testing.B) {
 		name string
 		f    *pipeline.Frame
 	}{{"token", codecFrames()["token"]}, {"decode", stepFrame(1)}, {"chunk256", stepFrame(256)}} {
-		buf := encode(b, c.f)
+		var enc encoder
+		r, buf := looped(b, &enc, c.f)
 		b.Run(c.name+"/append", func(b *testing.B) {
 			b.SetBytes(int64(len(buf)))
 			b.ReportAllocs()
 			for range b.N {
-				buf, _ = AppendFrame(buf[:0], c.f)
+				buf, _, _ = enc.append(buf[:0], c.f, isLarge(c.f), math.MaxInt)
 			}
 		})
 		b.Run(c.name+"/read", func(b *testing.B) {
-			r := NewFrameReader(bufio.NewReaderSize(&loop{b: bytes.Clone(buf)}, 64<<10), 0)
 			b.SetBytes(int64(len(buf)))
 			b.ReportAllocs()
 			for range b.N {

@@ -3,14 +3,13 @@ package peer
 import (
 	"errors"
 	"fmt"
-	"net"
 	"time"
 )
 
 // The versions of the stage protocol that this release speaks.
 const (
-	stageVersionMin = 1
-	stageVersionMax = 1
+	stageVersionMin = 2
+	stageVersionMax = 2
 )
 
 // maxHello bounds a hello and its answer.
@@ -89,22 +88,4 @@ func (h hello) check(node, self string) string {
 		return "a node does not link to itself"
 	}
 	return ""
-}
-
-// silenceReader reads from a connection that must never be silent for long: every read that brings something earns
-// another spell.
-type silenceReader struct {
-	c     net.Conn
-	spell time.Duration
-}
-
-func (s silenceReader) Read(b []byte) (int, error) {
-	if err := s.c.SetReadDeadline(time.Now().Add(s.spell)); err != nil {
-		return 0, err
-	}
-	n, err := s.c.Read(b)
-	if ne, ok := err.(net.Error); ok && ne.Timeout() {
-		err = fmt.Errorf("%w for %v", ErrSilent, s.spell)
-	}
-	return n, err
 }

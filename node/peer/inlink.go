@@ -1,13 +1,12 @@
 package peer
 
-import (
-	"bufio"
-	"time"
-)
+import "bufio"
 
 // inLink is the link that a node has made to this one.
 type inLink struct {
 	conn *Conn
+	sock *socket
+	live bool          // the hello is answered; guarded by Links.mu
 	done chan struct{} // closed after the last Deliver and PeerDown of this link
 }
 
@@ -19,7 +18,7 @@ func (l *Links) serve(c *Conn) {
 		l.log.Warn("stage link refused", "node", c.Node, "err", err)
 		return
 	}
-	in := &inLink{conn: c, done: make(chan struct{})}
+	in := &inLink{conn: c, sock: c.NetConn().(*socket), done: make(chan struct{})}
 	if !l.enter(in) {
 		return
 	}
@@ -27,23 +26,21 @@ func (l *Links) serve(c *Conn) {
 	// Before the other side may use the link: whatever cannot be sent to it from now on ends the link.
 	l.revive(c.Node)
 	if err = answerHello(c, version); err == nil {
-		err = l.live(c)
+		err = l.live(in)
 	}
 	_ = c.Close()
 	l.peerDown(c.Node, err)
 	l.leave(in)
 }
 
-// live receives and shows life until the link breaks, and returns why.
-func (l *Links) live(c *Conn) error {
-	stop := make(chan struct{})
-	beating := make(chan struct{})
-	go func() { defer close(beating); l.beat(c, stop) }()
-	err := l.receive(c)
-	_ = c.Close()
-	close(stop)
-	<-beating
-	return err
+// live receives until the link breaks, and returns why.
+func (l *Links) live(in *inLink) error {
+	in.sock.hold()
+	l.mu.Lock()
+	in.live = true
+	l.mu.Unlock()
+	l.watch()
+	return l.receive(in.conn)
 }
 
 // enter makes in the node's inbound link. An older one, which may be half open, is closed first and has told PeerDown by then. False means that the
@@ -86,26 +83,23 @@ func (l *Links) revive(node string) {
 	}
 }
 
-// beat tells the dialling side that this one lives.
-func (l *Links) beat(c *Conn, stop <-chan struct{}) {
-	tick := time.NewTicker(l.cfg.Heartbeat)
-	defer tick.Stop()
-	sign := AppendBeat(nil)
-	for {
-		select {
-		case <-tick.C:
-		case <-stop:
+// showLife tells the dialling side that this one lives. What does not go without waiting goes with the next one.
+func (in *inLink) showLife() {
+	if len(in.sock.out) == 0 {
+		if _, err := in.conn.Write(appendBeat(nil)); err != nil {
+			in.sock.fail(err)
 			return
 		}
-		if _, err := c.Write(sign); err != nil {
-			return
-		}
+	}
+	if _, err := in.sock.flush(false); err != nil {
+		in.sock.fail(err)
 	}
 }
 
 // receive delivers frames until the link breaks or brings something that is none.
 func (l *Links) receive(c *Conn) error {
-	r := NewFrameReader(bufio.NewReaderSize(silenceReader{c, l.cfg.Silence}, 64<<10), l.cfg.MaxPayload)
+	r := NewFrameReader(bufio.NewReaderSize(c, 64<<10), l.cfg.MaxPayload)
+	defer r.Close()
 	for {
 		f, err := r.Read()
 		if err != nil {

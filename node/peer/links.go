@@ -23,9 +23,13 @@ type LinksConfig struct {
 	// MaxPayload bounds the frames that are taken, in bytes. Default DefaultMaxPayload.
 	MaxPayload int
 
-	// Heartbeat is how often an idle link is heard of. Default 100 ms.
+	// Busy tells whether a sequence needs the node just now; it is asked only when the node has been silent for a while. Nil: always.
+	Busy func(node string) bool
+	// Heartbeat is how often a link is heard of that has nothing to say. Default 100 ms.
 	Heartbeat time.Duration
-	// Silence is how long a link may bring nothing before it is down. Default 1 s.
+	// Suspicion is how long a link may bring nothing before it is down while the node is needed. Default 300 ms.
+	Suspicion time.Duration
+	// Silence is how long it may bring nothing while the node is not needed. Default 1 s.
 	Silence time.Duration
 	// DialTimeout bounds an attempt to connect, with TLS and hello. Default 2 s.
 	DialTimeout time.Duration
@@ -42,7 +46,8 @@ func (c LinksConfig) withDefaults() LinksConfig {
 		}
 	}
 	def(&c.Heartbeat, 100*time.Millisecond)
-	def(&c.Silence, time.Second)
+	def(&c.Suspicion, 300*time.Millisecond)
+	def(&c.Silence, max(time.Second, c.Suspicion))
 	def(&c.DialTimeout, 2*time.Second)
 	def(&c.RetryMin, 100*time.Millisecond)
 	def(&c.RetryMax, 2*time.Second)
@@ -64,6 +69,7 @@ type Links struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	some   chan struct{} // there may be links to watch
 
 	mu struct {
 		sync.Mutex
@@ -73,28 +79,37 @@ type Links struct {
 	}
 }
 
-var _ pipeline.Sender = (*Links)(nil)
+var (
+	_ pipeline.Sender   = (*Links)(nil)
+	_ pipeline.Gatherer = (*Links)(nil)
+)
 
 // NewLinks registers the stage protocol.
 func NewLinks(m *Mux, cfg LinksConfig) *Links {
-	l := &Links{mux: m, cfg: cfg.withDefaults(), log: m.cfg.Log}
+	l := &Links{mux: m, cfg: cfg.withDefaults(), log: m.cfg.Log, some: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.mu.out = map[string]*outLink{}
 	l.mu.in = map[string]*inLink{}
+	l.wg.Go(l.keep)
 	m.Handle(ProtoStage, l.serve)
 	m.onClose(func() { _ = l.Close() })
 	return l
 }
 
-// Send implements pipeline.Sender: it copies the frame into the queue of the node's link, which is made if there is none yet.
-// It never waits for the network. Errors wrap ErrLinkDown (no link just now), ErrQueueFull or ErrClosed; the node's link to this one
-// then ends too, so that it does not wait for what this one cannot send.
-func (l *Links) Send(to string, f *pipeline.Frame) error {
+// Send implements pipeline.Sender: it copies the frame into the queue of the node's link, which is made if there is none yet, and
+// writes it if nobody else is writing. It never waits for the network. Errors wrap ErrLinkDown (no link just now), ErrQueueFull or ErrClosed; the
+// node's link to this one then ends too, so that it does not wait for what this one cannot send.
+func (l *Links) Send(to string, f *pipeline.Frame) error { return l.send(to, f, false) }
+
+// SendMore implements pipeline.Gatherer.
+func (l *Links) SendMore(to string, f *pipeline.Frame) error { return l.send(to, f, true) }
+
+func (l *Links) send(to string, f *pipeline.Frame, more bool) error {
 	o, err := l.link(to)
 	if err != nil {
 		return err
 	}
-	if err = o.send(f); errors.Is(err, ErrLinkDown) || errors.Is(err, ErrQueueFull) {
+	if err = o.send(f, more); errors.Is(err, ErrLinkDown) || errors.Is(err, ErrQueueFull) {
 		l.hangUp(to)
 	}
 	return err

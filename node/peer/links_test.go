@@ -90,6 +90,13 @@ func step(seq uint64, n int) *pipeline.Frame {
 	return &pipeline.Frame{Kind: pipeline.KindStep, Seq: seq, Count: 1, X: make([]float32, n)}
 }
 
+// prompt is a step that small frames may overtake, if it is large.
+func prompt(seq uint64, n int) *pipeline.Frame {
+	f := step(seq, n)
+	f.Flags = pipeline.FlagPrompt
+	return f
+}
+
 func TestLinksDeliverInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLinkWorld(t, nil, "n1", "n2")
@@ -99,7 +106,11 @@ func TestLinksDeliverInOrder(t *testing.T) {
 		for i := range 300 {
 			f.Seq = uint64(i + 1) // Send keeps nothing: the frame is used again
 			f.X[0] = float32(i)
-			if err := w.links["n1"].Send("n2", f); err != nil {
+			send := w.links["n1"].Send
+			if i%3 == 0 {
+				send = w.links["n1"].SendMore
+			}
+			if err := send("n2", f); err != nil {
 				t.Fatal(err)
 			}
 			want = append(want, fmt.Sprintf("n1:%d", i+1))
@@ -331,8 +342,8 @@ func TestLinkLargeFrameIsNoSilence(t *testing.T) {
 		defer w.close()
 		w.links["n1"].Connect("n2")
 		synctest.Wait()
-		w.net.Delay(300 * time.Millisecond) // one buffer of 256 KiB per 300 ms
-		if err := w.links["n1"].Send("n2", step(1, 1<<20)); err != nil {
+		w.net.Delay(150 * time.Millisecond) // one buffer of 256 KiB per 150 ms
+		if err := w.links["n1"].Send("n2", prompt(1, 4<<20)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
@@ -365,20 +376,19 @@ type newerHello struct {
 
 // TestHostileMember is a node with a certificate that does not keep to the protocol.
 func TestHostileMember(t *testing.T) {
-	good := hello{Min: 1, Max: 1, From: "n2", To: "n1"}
-	huge := make([]byte, FrameHeader)
-	huge[offKind] = byte(pipeline.KindStep)
-	binary.LittleEndian.PutUint32(huge[offLength:], 1<<31)
+	good := hello{Min: 2, Max: 2, From: "n2", To: "n1"}
+	huge := appendHeader(appendBind(nil, 0, address{seq: 1}), byte(pipeline.KindStep), typeF32, 0)
+	binary.LittleEndian.PutUint32(huge[bound+offLength:], 1<<31)
 	for _, c := range []struct {
 		name  string
 		hello any
 		raw   []byte
 	}{
-		{"claims another name", hello{Min: 1, Max: 1, From: "n3", To: "n1"}, nil},
-		{"means another node", hello{Min: 1, Max: 1, From: "n2", To: "n3"}, nil},
-		{"a version to come", hello{Min: 2, Max: 3, From: "n2", To: "n1"}, nil},
-		{"versions upside down", hello{Min: 1, Max: 0, From: "n2", To: "n1"}, nil},
-		{"unknown fields", newerHello{Min: 1, Max: 1, From: "n2", To: "n1", More: 1}, nil},
+		{"claims another name", hello{Min: 2, Max: 2, From: "n3", To: "n1"}, nil},
+		{"means another node", hello{Min: 2, Max: 2, From: "n2", To: "n3"}, nil},
+		{"a version to come", hello{Min: 3, Max: 4, From: "n2", To: "n1"}, nil},
+		{"versions upside down", hello{Min: 3, Max: 2, From: "n2", To: "n1"}, nil},
+		{"unknown fields", newerHello{Min: 2, Max: 2, From: "n2", To: "n1", More: 1}, nil},
 		{"no msgpack", nil, []byte("\x05\x00\x00\x00hello")},
 		{"a hello of 2 GiB", nil, []byte("\xff\xff\xff\x7f")},
 		{"nothing at all", nil, nil},
@@ -424,7 +434,7 @@ func TestHostileAcceptor(t *testing.T) {
 		"sends frames": func(c *Conn) {
 			v, _ := receiveHello(c, "n2", time.Second)
 			_ = answerHello(c, v)
-			b, _ := AppendFrame(nil, &pipeline.Frame{Kind: pipeline.KindClose})
+			b := encode(t, &pipeline.Frame{Kind: pipeline.KindClose})
 			_, _ = c.Write(b)
 			_, _ = io.ReadAll(c)
 		},
@@ -528,6 +538,47 @@ func TestLinksTCP(t *testing.T) {
 	case <-ctx.Done():
 		t.Error("the end of n2 was not noticed")
 	}
+}
+
+// TestSmallFramesOvertake sends small frames behind a large one that takes long: those of other sequences arrive first, those of its own
+// after it, and all in the order of their sequence.
+func TestSmallFramesOvertake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newLinkWorld(t, nil, "n1", "n2")
+		defer w.close()
+		n1, s := w.links["n1"], w.sinks["n2"]
+		n1.Connect("n2")
+		w.net.Delay(20 * time.Millisecond)
+		time.Sleep(time.Second)
+		send := func(f *pipeline.Frame) {
+			t.Helper()
+			if err := n1.Send("n2", f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(prompt(1, 2<<20)) // 8 MiB: 32 buffers of the connection
+		send(prompt(2, 2<<20))
+		time.Sleep(50 * time.Millisecond)
+		send(step(3, 1000))
+		send(step(2, 1000)) // behind its own prompt
+		send(step(3, 1000))
+		send(prompt(4, 1000))
+		send(step(4, 200000)) // rows that decode are never held up, however many
+		time.Sleep(100 * time.Millisecond)
+		if got := s.take(); !slices.Equal(got, []string{"n1:3", "n1:3", "n1:4", "n1:4"}) {
+			t.Errorf("after 100 ms: %v", got)
+		}
+		if q := n1.Links()[0].Queued; q < 8<<20 {
+			t.Errorf("only %d bytes wait: the prompts were sent before", q)
+		}
+		time.Sleep(5 * time.Second)
+		if got := s.take(); !slices.Equal(got, []string{"n1:1", "n1:2", "n1:2"}) {
+			t.Errorf("after that: %v", got)
+		}
+		if l := n1.Links()[0]; l.Queued != 0 || l.Frames != 7 {
+			t.Errorf("%+v", l)
+		}
+	})
 }
 
 // BenchmarkLink sends a frame of a decode step and waits for one that comes back, over TLS on loopback.

@@ -106,7 +106,7 @@ func (h *half) takeInto(b []byte) int {
 	return n
 }
 
-func (h *half) writeFrom(b []byte) (n int, err error) {
+func (h *half) writeFrom(b []byte, wait bool) (n int, err error) {
 	delay := h.net.latency()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -122,6 +122,9 @@ func (h *half) writeFrom(b []byte) (n int, err error) {
 			return n, nil
 		}
 		room := halfBuffer - h.size
+		if room <= 0 && !wait {
+			return n, nil
+		}
 		if room <= 0 {
 			h.cond.Wait()
 			continue
@@ -178,9 +181,13 @@ type memConn struct {
 var _ net.Conn = (*memConn)(nil)
 
 func (c *memConn) Read(b []byte) (int, error)  { return c.in.readInto(b) }
-func (c *memConn) Write(b []byte) (int, error) { return c.out.writeFrom(b) }
-func (c *memConn) LocalAddr() net.Addr         { return net.TCPAddrFromAddrPort(c.la) }
-func (c *memConn) RemoteAddr() net.Addr        { return net.TCPAddrFromAddrPort(c.ra) }
+func (c *memConn) Write(b []byte) (int, error) { return c.out.writeFrom(b, true) }
+
+// TryWrite implements tryWriter.
+func (c *memConn) TryWrite(b []byte) (int, error) { return c.out.writeFrom(b, false) }
+
+func (c *memConn) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(c.la) }
+func (c *memConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.ra) }
 
 // Close ends this side: the other one reads what is on its way and then EOF; its writes fail.
 func (c *memConn) Close() error {

@@ -258,7 +258,7 @@ func (m *Mux) handshake(raw net.Conn) (*Conn, error) {
 	if err := raw.SetDeadline(time.Now().Add(m.cfg.HandshakeTimeout)); err != nil {
 		return nil, err
 	}
-	t := tls.Server(raw, m.tls)
+	t := tls.Server(newSocket(raw), m.tls)
 	if err := t.Handshake(); err != nil {
 		return nil, err
 	}
@@ -279,18 +279,26 @@ func (m *Mux) handshake(raw net.Conn) (*Conn, error) {
 // Dial makes a stream to the node at addr. The other side must prove to be that node, or any node of the cluster if node is empty.
 // It takes no longer than ctx and the handshake timeout.
 func (m *Mux) Dial(ctx context.Context, proto, node, addr string) (*Conn, error) {
+	c, _, err := m.dial(ctx, proto, node, addr)
+	return c, err
+}
+
+// dial is Dial with the connection under the TLS.
+func (m *Mux) dial(ctx context.Context, proto, node, addr string) (*Conn, *socket, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.HandshakeTimeout)
 	defer cancel()
-	c, err := dialTLS(ctx, m.cfg.Network, addr, m.cfg.Identity.ClientTLS(proto, node))
+	cfg := m.cfg.Identity.ClientTLS(proto, node)
+	cfg.DynamicRecordSizingDisabled = proto == ProtoStage // a frame is whole or it is nothing
+	c, err := dialTLS(ctx, m.cfg.Network, addr, cfg)
 	if err != nil {
-		return nil, dialError(node, addr, err)
+		return nil, nil, dialError(node, addr, err)
 	}
 	name, err := auth.PeerName(c.ConnectionState())
 	if err != nil {
 		_ = c.Close()
-		return nil, dialError(node, addr, err)
+		return nil, nil, dialError(node, addr, err)
 	}
-	return &Conn{Conn: c, Node: name, Proto: proto}, nil
+	return &Conn{Conn: c, Node: name, Proto: proto}, c.NetConn().(*socket), nil
 }
 
 func dialError(node, addr string, err error) error {
@@ -305,7 +313,7 @@ func dialTLS(ctx context.Context, n Network, addr string, cfg *tls.Config) (*tls
 	if err != nil {
 		return nil, err
 	}
-	c := tls.Client(raw, cfg)
+	c := tls.Client(newSocket(raw), cfg)
 	if err := c.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		return nil, err

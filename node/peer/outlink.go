@@ -1,10 +1,11 @@
 package peer
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -23,10 +24,19 @@ const (
 	linkGone                  // the goroutine has ended; another link takes over
 )
 
-// keepBuffer is how much of an emptied queue's memory is kept.
-const keepBuffer = 1 << 20
+// turn says who writes to the connection.
+type turn uint8
 
-// outLink is the link to one node. Its goroutine (run) connects, writes, and connects again.
+const (
+	turnNobody turn = iota
+	turnSender      // a goroutine in Send, or the one that shows life
+	turnPump        // the link's goroutine, or it is to take over
+)
+
+// directBytes is the most that a sender writes itself.
+const directBytes = 256 << 10
+
+// outLink is the link to one node. Its goroutine (run) connects, writes what senders do not write themselves, and connects again.
 type outLink struct {
 	l    *Links
 	node string
@@ -39,9 +49,13 @@ type outLink struct {
 		changed chan struct{} // closed when the state changes
 		revived bool          // the node has shown that it lives since the attempt to connect began
 		err     error
-		pending []byte // encoded frames
-		frames  int    // in pending
+		lanes   lanes
+		live    *liveConn // while the link is up
+		turn    turn
+		spare   []byte // for lanes.takeSmall
 		writing int    // bytes being written
+		handed  bool   // the link's goroutine has taken the turn over
+		quiet   bool   // nothing was written since the last look
 		sent    uint64
 		total   uint64
 	}
@@ -110,37 +124,88 @@ func (o *outLink) await(ctx context.Context) error {
 	}
 }
 
-func (o *outLink) send(f *pipeline.Frame) error {
+// send queues a frame. If nobody writes and the frame is small, the caller writes it, as far as that goes without waiting: no
+// other goroutine has to be woken for a token. With more, another frame follows at once, and both go together.
+func (o *outLink) send(f *pipeline.Frame, more bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	err := o.queue(f)
+	if err == nil && more {
+		return nil
+	}
+	if o.mu.turn == turnNobody && o.mu.lanes.count > 0 {
+		if live := o.mu.live; live != nil && len(o.mu.lanes.large) == 0 && len(o.mu.lanes.small) <= directBytes {
+			o.direct(live)
+		} else {
+			signal(o.wake)
+		}
+	}
+	return err
+}
+
+// queue encodes a frame into its lane; o.mu is held.
+func (o *outLink) queue(f *pipeline.Frame) error {
 	cfg := &o.l.cfg
 	switch o.mu.state {
 	case linkDown, linkGone:
 		return fmt.Errorf("%w: node %s: %w", ErrLinkDown, o.node, o.mu.err)
 	}
-	if o.mu.frames >= cfg.QueueFrames {
-		return fmt.Errorf("%w: %d frames wait for node %s", ErrQueueFull, o.mu.frames, o.node)
+	if o.mu.lanes.count >= cfg.QueueFrames {
+		return o.mu.lanes.queueFull(o.node)
 	}
-	before := len(o.mu.pending)
-	b, err := AppendFrame(o.mu.pending, f)
-	if err != nil {
+	err := o.mu.lanes.add(f, cfg.QueueBytes-o.mu.lanes.size()-o.mu.writing)
+	switch {
+	case errors.Is(err, ErrQueueFull):
+		return o.mu.lanes.queueFull(o.node)
+	case err != nil:
 		return fmt.Errorf("frame for node %s: %w", o.node, err)
 	}
-	if before > 0 && len(b)+o.mu.writing > cfg.QueueBytes { // one frame always goes
-		o.mu.pending = b[:before]
-		return fmt.Errorf("%w: %d bytes wait for node %s", ErrQueueFull, before+o.mu.writing, o.node)
-	}
-	o.mu.pending = b
-	o.mu.frames++
 	o.mu.total++
-	signal(o.wake)
 	return nil
+}
+
+// direct writes the small frames from the caller's goroutine. o.mu is held, but not while it writes.
+func (o *outLink) direct(live *liveConn) {
+	buf := o.take(turnSender)
+	o.mu.Unlock()
+	done, err := live.write(buf, nil, false)
+	if err != nil {
+		live.sock.fail(err)
+	}
+	o.mu.Lock()
+	if o.mu.live != live { // it broke meanwhile
+		return
+	}
+	o.written(buf)
+	o.mu.turn = turnNobody
+	if !done || o.mu.lanes.count > 0 {
+		o.mu.turn = turnPump
+		signal(o.wake)
+	}
+}
+
+// take gives the turn and returns the small frames; o.mu is held.
+func (o *outLink) take(t turn) []byte {
+	o.mu.turn, o.mu.quiet = t, false
+	buf := o.mu.lanes.takeSmall(o.mu.spare)
+	o.mu.spare = nil
+	o.mu.writing = len(buf)
+	return buf
+}
+
+// written accounts for what take returned; o.mu is held.
+func (o *outLink) written(buf []byte) {
+	o.mu.sent += uint64(o.mu.writing)
+	o.mu.writing = 0
+	if o.mu.spare = buf[:0]; cap(buf) > keepBuffer {
+		o.mu.spare = nil
+	}
 }
 
 func (o *outLink) describe() Link {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return Link{Node: o.node, Up: o.mu.state == linkUp, Err: o.mu.err, Queued: len(o.mu.pending) + o.mu.writing, Sent: o.mu.sent, Frames: o.mu.total}
+	return Link{Node: o.node, Up: o.mu.state == linkUp, Err: o.mu.err, Queued: o.mu.lanes.size() + o.mu.writing, Sent: o.mu.sent, Frames: o.mu.total}
 }
 
 // run keeps the link until the node has no address any more or the Links are closed.
@@ -187,14 +252,14 @@ func (o *outLink) wait(d time.Duration) bool {
 	return true
 }
 
-func (o *outLink) connect() (*Conn, error) {
+func (o *outLink) connect() (*liveConn, error) {
 	addr, ok := o.l.cfg.Addr(o.node)
 	if !ok {
 		return nil, fmt.Errorf("node %s: %w", o.node, ErrUnknownNode)
 	}
 	ctx, cancel := context.WithTimeout(o.l.ctx, o.l.cfg.DialTimeout)
 	defer cancel()
-	conn, err := o.l.mux.Dial(ctx, ProtoStage, o.node, addr)
+	conn, sock, err := o.l.mux.dial(ctx, ProtoStage, o.node, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -207,20 +272,22 @@ func (o *outLink) connect() (*Conn, error) {
 		_ = conn.Close()
 		return nil, dialError(o.node, addr, err)
 	}
-	return conn, nil
+	sock.hold()
+	tuneSocket(sock.Conn)
+	return &liveConn{conn, sock}, nil
 }
 
 // down refuses frames from now on, drops those that wait, and tells PeerDown if any may have been lost.
 func (o *outLink) down(err error, gone bool) {
 	o.mu.Lock()
 	was := o.mu.state
-	tell := was == linkUp || was == linkNew && o.mu.frames > 0
+	tell := was == linkUp || was == linkNew && o.mu.lanes.count > 0
 	if gone {
 		o.become(linkGone, err)
 	} else {
 		o.become(linkDown, err)
 	}
-	o.mu.pending, o.mu.frames, o.mu.writing = nil, 0, 0
+	o.mu.lanes, o.mu.live, o.mu.turn, o.mu.spare, o.mu.writing = lanes{}, nil, turnNobody, nil, 0 // ids die with the connection
 	o.mu.Unlock()
 	if was == linkUp || was == linkNew {
 		o.l.log.Warn("link down", "node", o.node, "err", err)
@@ -231,22 +298,50 @@ func (o *outLink) down(err error, gone bool) {
 	}
 }
 
-// pump writes what is queued, and heartbeats when there is nothing, until the connection breaks. It returns why.
-func (o *outLink) pump(conn *Conn) error {
-	stop := context.AfterFunc(o.l.ctx, func() { _ = conn.Close() })
+// liveConn is the connection of a link that is up.
+type liveConn struct {
+	conn *Conn
+	sock *socket
+}
+
+// write encrypts and writes, in one system call if there is room for it and it is no more than two quanta. Only the one whose turn
+// it is may call it.
+func (c *liveConn) write(small, part []byte, wait bool) (done bool, err error) {
+	for _, b := range [...][]byte{small, part} {
+		for len(b) > 0 {
+			n := min(len(b), 2*quantum)
+			if _, err := c.conn.Write(b[:n]); err != nil {
+				return false, err
+			}
+			if b = b[n:]; len(b) > 0 {
+				if _, err := c.sock.flush(wait); err != nil {
+					return false, err
+				}
+			}
+		}
+	}
+	return c.sock.flush(wait)
+}
+
+// pump writes what is queued until the connection breaks. It returns why.
+func (o *outLink) pump(live *liveConn) error {
+	stop := context.AfterFunc(o.l.ctx, func() { _ = live.conn.Close() })
 	defer stop()
 	heard := make(chan struct{})
 	var listenErr error
 	o.l.wg.Go(func() {
 		defer close(heard)
-		listenErr = o.listen(conn)
-		_ = conn.Close()
+		listenErr = listen(live.conn)
+		_ = live.conn.Close()
 	})
 	o.mu.Lock()
+	o.mu.live = live
 	o.become(linkUp, nil)
 	o.mu.Unlock()
-	err := o.write(conn, heard)
-	_ = conn.Close()
+	signal(o.wake)
+	o.l.watch()
+	err := o.write(live, heard)
+	_ = live.conn.Close()
 	<-heard
 	if err == nil || !errors.Is(listenErr, net.ErrClosed) { // the listener knows better, unless it was our Close that ended it
 		err = listenErr
@@ -255,69 +350,76 @@ func (o *outLink) pump(conn *Conn) error {
 }
 
 // listen reads the other side's signs of life, the only thing it may send.
-func (o *outLink) listen(conn *Conn) error {
-	r := NewFrameReader(bufio.NewReaderSize(silenceReader{conn, o.l.cfg.Silence}, 4*FrameHeader), 1)
+func listen(conn *Conn) error {
+	want := appendBeat(nil)
+	got := make([]byte, len(want))
 	for {
-		switch f, err := r.Read(); {
-		case err != nil:
+		if _, err := io.ReadFull(conn, got); err != nil {
 			return err
-		case f != nil:
-			return fmt.Errorf("%w: the accepting side of a link sends frames", ErrProtocol)
+		}
+		if !bytes.Equal(got, want) {
+			return fmt.Errorf("%w: the accepting side of a link sends more than signs of life", ErrProtocol)
 		}
 	}
 }
 
 // write returns nil when the listener has ended, else why writing ended.
-func (o *outLink) write(conn *Conn, heard <-chan struct{}) error {
-	tick := time.NewTicker(o.l.cfg.Heartbeat)
-	defer tick.Stop()
-	var spare []byte
-	busy := false // something was written since the last tick
+func (o *outLink) write(live *liveConn, heard <-chan struct{}) error {
 	for {
-		buf := o.take(spare)
-		if len(buf) == 0 {
+		small, part, mine := o.next()
+		if !mine {
 			select {
 			case <-o.wake:
 				continue
 			case <-heard:
 				return nil
-			case <-tick.C:
-				if busy {
-					busy = false
-					continue
-				}
-				buf = AppendBeat(buf)
 			}
-		} else {
-			busy = true
 		}
-		if _, err := conn.Write(buf); err != nil {
+		if _, err := live.write(small, part, true); err != nil {
 			return err
 		}
-		spare = o.written(buf)
+		o.mu.Lock()
+		o.written(small)
+		o.mu.lanes.donePart()
+		o.mu.Unlock()
 	}
 }
 
-// take returns what waits, to be written, and leaves the spare buffer for what comes meanwhile. If nothing waits it returns the spare, empty.
-func (o *outLink) take(spare []byte) []byte {
+// next gives the link's goroutine the turn if there is something to write: all of the first lane and a quantum of the second.
+func (o *outLink) next() (small, part []byte, mine bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.mu.pending) == 0 {
-		return spare
+	switch {
+	case o.mu.turn == turnSender: // it will hand over what it leaves
+		return nil, nil, false
+	case o.mu.lanes.count == 0 && (o.mu.turn == turnNobody || o.mu.handed):
+		o.mu.turn, o.mu.handed = turnNobody, false
+		return nil, nil, false
 	}
-	b := o.mu.pending
-	o.mu.pending, o.mu.frames, o.mu.writing = spare, 0, len(b)
-	return b
+	o.mu.handed = true
+	small = o.take(turnPump)
+	part = o.mu.lanes.takePart()
+	o.mu.writing += len(part)
+	return small, part, true
 }
 
-// written counts, and returns the buffer to be the next spare.
-func (o *outLink) written(b []byte) []byte {
+// up returns the connection, or nil.
+func (o *outLink) up() *liveConn {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.mu.writing = 0
-	o.mu.sent += uint64(len(b))
-	if cap(b) > keepBuffer {
-		return nil
+	return o.mu.live
+}
+
+// showLife sends a sign of life if nothing has been written since the last call.
+func (o *outLink) showLife() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	live, quiet := o.mu.live, o.mu.quiet
+	o.mu.quiet = true
+	if live == nil || !quiet || o.mu.turn != turnNobody || o.mu.lanes.count > 0 {
+		return
 	}
-	return b[:0]
+	o.mu.lanes.small = appendBeat(o.mu.lanes.small)
+	o.direct(live)
+	o.mu.quiet = true
 }

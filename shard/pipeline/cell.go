@@ -43,9 +43,20 @@ func (c *cell) flush(h *Host, core core, wait bool) {
 // send sends a batch and returns what could not be.
 func (c *cell) send(h *Host, batch []outgoing) (failed []outgoing, errs []error) {
 	for i := range batch {
-		if err := h.send(batch[i].to, &batch[i].f); err != nil {
+		if err := h.send(batch[i].to, &batch[i].f, follows(batch[i+1:], batch[i].to)); err != nil {
 			failed, errs = append(failed, batch[i]), append(errs, err)
 		}
 	}
 	return failed, errs
+}
+
+// follows tells whether another frame for the same node is in the rest of a batch. Of a group's frames most go to one
+// node, so the answer is near.
+func follows(rest []outgoing, to string) bool {
+	for i := range rest {
+		if rest[i].to == to {
+			return true
+		}
+	}
+	return false
 }

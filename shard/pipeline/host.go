@@ -142,13 +142,16 @@ func (h *Host) refuse(f *Frame) {
 	}
 	h.mu.RUnlock()
 	// If the gateway cannot be reached it has other worries.
-	_ = h.send(f.Open.Gateway, &Frame{Kind: KindFail, Stage: Gateway, Seq: f.Seq, Epoch: f.Epoch, Attempt: f.Attempt, Fail: &why})
+	_ = h.send(f.Open.Gateway, &Frame{Kind: KindFail, Stage: Gateway, Seq: f.Seq, Epoch: f.Epoch, Attempt: f.Attempt, Fail: &why}, false)
 }
 
-// send takes a frame to a node, which may be this one. Rows that stay on the node are copied: they outlive the step that
-// made them.
-func (h *Host) send(to string, f *Frame) error {
+// send takes a frame to a node, which may be this one; with more, another one for it follows. Rows that stay on the node are
+// copied: they outlive the step that made them.
+func (h *Host) send(to string, f *Frame, more bool) error {
 	if to != h.cfg.Self {
+		if g, ok := h.cfg.Send.(Gatherer); ok && more {
+			return g.SendMore(to, f)
+		}
 		return h.cfg.Send.Send(to, f)
 	}
 	if f.Kind == KindStep {

@@ -29,6 +29,12 @@ type Sender interface {
 	Send(to string, f *Frame) error
 }
 
+// Gatherer is what a Sender may be besides: SendMore is Send with the word that another frame for the same node follows at
+// once, so that both can leave in one write.
+type Gatherer interface {
+	SendMore(to string, f *Frame) error
+}
+
 // Request asks for one sequence.
 type Request struct {
 	// Seq is unique in the cluster, from a cryptographic random source.

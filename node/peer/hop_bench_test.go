@@ -1,0 +1,229 @@
+package peer
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"lamina/node/auth"
+	"lamina/shard/pipeline"
+	"lamina/shard/sample"
+)
+
+// The second node of BenchmarkHop is a process of its own: this test binary, told so by its environment.
+const (
+	hopDirEnv  = "LAMINA_HOP_DIR"  // its identity
+	hopPeerEnv = "LAMINA_HOP_PEER" // address of the first node
+	hopStepEnv = "LAMINA_HOP_STEP" // how long it computes
+	hopHidden  = 2048
+	hopVocab   = 128
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(hopDirEnv); dir != "" {
+		if err := hopChild(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// busyStepper computes nothing, for as long as it is told.
+type busyStepper struct {
+	shape pipeline.Shape
+	step  time.Duration
+	out   [][]float32
+	x     []float32
+}
+
+type busySeq struct{ n int }
+
+func (q *busySeq) Len() int     { return q.n }
+func (q *busySeq) Rewind(n int) { q.n = n }
+func (q *busySeq) Free()        {}
+
+func (s *busyStepper) Shape() pipeline.Shape            { return s.shape }
+func (s *busyStepper) NewSeq(int) (pipeline.Seq, error) { return &busySeq{}, nil }
+
+func (s *busyStepper) Step(batch []pipeline.Rows) ([][]float32, error) {
+	for until := time.Now().Add(s.step); time.Now().Before(until); {
+	}
+	s.out = s.out[:0]
+	for _, r := range batch {
+		n := len(r.Tokens) * s.shape.Hidden
+		if s.shape.First > 0 {
+			n = len(r.X)
+		}
+		if s.shape.End == s.shape.Layers {
+			n = r.Logits * s.shape.Vocab
+		}
+		for len(s.x) < n {
+			s.x = append(s.x, 0)
+		}
+		s.out = append(s.out, s.x[:n])
+	}
+	return s.out, nil
+}
+
+// hopNode is a node with one of two stages.
+type hopNode struct {
+	mux   *Mux
+	links *Links
+	host  *pipeline.Host
+}
+
+// newHopNode runs as a node does: as many Ps as CPUs and workers.
+func newHopNode(id *auth.Identity, stage int, step time.Duration, peer string) (*hopNode, error) {
+	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
+	m, err := Bind(Config{Identity: id, Addr: "127.0.0.1:0"})
+	if err != nil {
+		return nil, err
+	}
+	n := &hopNode{mux: m}
+	n.links = NewLinks(m, LinksConfig{
+		Addr:     func(string) (string, bool) { return peer, peer != "" },
+		Deliver:  func(from string, f *pipeline.Frame) { n.host.Deliver(from, f) },
+		PeerDown: func(node string, err error) { n.host.PeerDown(node, err) },
+	})
+	n.host = pipeline.NewHost(pipeline.HostConfig{Self: id.Name(), Send: n.links})
+	s := &busyStepper{step: step, shape: pipeline.Shape{First: stage, End: stage + 1, Layers: 2, Hidden: hopHidden, Vocab: hopVocab, Context: pipeline.MaxContext}}
+	if err := n.host.Serve(pipeline.StageKey{Model: "m", Epoch: 5, Index: stage}, s); err != nil {
+		return nil, err
+	}
+	m.Serve()
+	return n, nil
+}
+
+// hopChild is the tail. It ends with its parent, by the pipe on stdin.
+func hopChild(dir string) error {
+	id, err := auth.Open(dir, "n2")
+	if err != nil {
+		return err
+	}
+	step, err := time.ParseDuration(os.Getenv(hopStepEnv))
+	if err != nil {
+		return err
+	}
+	n, err := newHopNode(id, 1, step, os.Getenv(hopPeerEnv))
+	if err != nil {
+		return err
+	}
+	fmt.Println(n.mux.Addr())
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// hopPair starts two nodes as processes; with two CPUs each has one of its own.
+func hopPair(b *testing.B, step time.Duration) *hopNode {
+	first, err := auth.Init(b.TempDir(), "n1")
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	token, _ := auth.NewToken()
+	j, err := auth.NewJoiner(dir, "n2", auth.JoinString{Addr: "10.0.0.1:7946", Token: token, Pin: first.Pin()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err := first.Admit(j.Request(), nil)
+	if err == nil {
+		_, err = j.Finish(r)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	var other string
+	n, err := newHopNode(first, 0, step, "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	n.links.cfg.Addr = func(string) (string, bool) { return other, true }
+	args := []string{os.Args[0]}
+	if cpu := os.Getenv("LAMINA_HOP_CPU"); cpu != "" {
+		args = append([]string{"taskset", "-c", cpu}, args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), hopDirEnv+"="+dir, hopPeerEnv+"="+n.mux.Addr().String(), hopStepEnv+"="+step.String())
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = n.host.Close()
+		_ = n.mux.Close()
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	other = strings.TrimSpace(line)
+	return n
+}
+
+// BenchmarkHop is what a hop adds to the time of a token: two processes, real TLS links over loopback, a stage in each that
+// computes for a fixed time; the gateway is at stage 0, as in a cluster of two. A round has two hops: the row there, the token
+// back. deploy/bench/hop.sh pins the processes to a core each.
+func BenchmarkHop(b *testing.B) {
+	for _, step := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond} {
+		for _, seqs := range []int{1, 16} {
+			if seqs > 1 && step > 0 {
+				continue
+			}
+			b.Run(fmt.Sprintf("step=%v/seqs=%d", step, seqs), func(b *testing.B) { benchHop(b, step, seqs) })
+		}
+	}
+}
+
+func benchHop(b *testing.B, step time.Duration, seqs int) {
+	n := hopPair(b, step)
+	run := func(first, tokens int) error {
+		errs := make(chan error, seqs)
+		for i := range seqs {
+			go func() {
+				r := pipeline.Request{
+					Seq: uint64(first + i), Model: "m", Epoch: 5, Route: []pipeline.Hop{{Node: "n1", First: 0, End: 1}, {Node: "n2", First: 1, End: 2}},
+					Tokens: []int32{1}, MaxNew: tokens, Sampling: sample.Greedy(),
+				}
+				_, err := n.host.Generate(context.Background(), r, func(pipeline.Token) error { return nil })
+				errs <- err
+			}()
+		}
+		for range seqs {
+			if err := <-errs; err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := run(1, 200); err != nil { // past TLS's small first records
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	if err := run(1000, b.N); err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	round := float64(b.Elapsed().Nanoseconds()) / float64(b.N)
+	b.ReportMetric((round-2*float64(step))/2000, "us/hop")
+	b.ReportMetric(float64(seqs)*1e9/round, "tokens/s")
+}
