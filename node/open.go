@@ -93,6 +93,7 @@ func (n *Node) openPeers(context.Context) (err error) {
 		Addr:     n.address,
 		Deliver:  func(from string, f *pipeline.Frame) { n.host.Deliver(from, f) },
 		PeerDown: func(node string, err error) { n.host.PeerDown(node, err) },
+		Busy:     func(node string) bool { return n.host.Needs(node) },
 	})
 	n.onClose(n.links.Close)
 	events := n.tracer.Events()
