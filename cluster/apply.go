@@ -18,7 +18,7 @@ const (
 
 func (c MemberUp) apply(s *State, _ uint64) error {
 	m := c.Member
-	m.Joined, m.Since, m.Down = stamp(c.At), stamp(c.At), false
+	m.Joined, m.Since, m.Down, m.Draining = stamp(c.At), stamp(c.At), false, false
 	old, known := s.Member(m.ID)
 	switch {
 	case known && m.Incarnation < old.Incarnation:
@@ -26,7 +26,7 @@ func (c MemberUp) apply(s *State, _ uint64) error {
 	case !known && len(s.Members) >= maxMembers:
 		return fmt.Errorf("%w: the cluster has %d nodes, at most %d", ErrConflict, len(s.Members), maxMembers)
 	case known:
-		m.Joined = old.Joined
+		m.Joined, m.Draining = old.Joined, old.Draining
 		if m.Incarnation == old.Incarnation && !old.Down {
 			m.Since = old.Since
 		}
@@ -65,6 +65,19 @@ func (c RemoveMember) apply(s *State, _ uint64) error {
 			s.retire(p.Epoch, Gone, c.At, "node "+c.Node+" was removed")
 		}
 	}
+	return nil
+}
+
+func (c DrainNode) apply(s *State, _ uint64) error {
+	m, ok := s.Member(c.Node)
+	if !ok {
+		return fmt.Errorf("%w: node %s", ErrNotFound, c.Node)
+	}
+	if m.Draining != c.Off {
+		return nil
+	}
+	m.Draining = !c.Off
+	s.Members = put(s.Members, m, memberKey)
 	return nil
 }
 

@@ -42,6 +42,7 @@ const (
 	KindAddKey       Kind = 13
 	KindRemoveKey    Kind = 14
 	KindSetSettings  Kind = 15
+	KindDrainNode    Kind = 16
 )
 
 // MemberUp admits a node or says that it is back. A higher incarnation than the known one makes its hops
@@ -61,6 +62,15 @@ type MemberDown struct {
 // RemoveMember takes a node out for good; placements that need it are gone.
 type RemoveMember struct {
 	Node NodeID    `json:"node"`
+	At   time.Time `json:"at"`
+}
+
+// DrainNode asks for a node's layers to be served elsewhere, or, with Off, takes that back. A node that drains gets nothing
+// new; what it holds goes on serving until it has been placed on other nodes, where there is room. It stays so over
+// restarts of the node.
+type DrainNode struct {
+	Node NodeID    `json:"node"`
+	Off  bool      `json:"off,omitempty"`
 	At   time.Time `json:"at"`
 }
 
@@ -162,6 +172,9 @@ func (MemberDown) Kind() Kind { return KindMemberDown }
 func (RemoveMember) Kind() Kind { return KindRemoveMember }
 
 // Kind implements Command.
+func (DrainNode) Kind() Kind { return KindDrainNode }
+
+// Kind implements Command.
 func (AddModel) Kind() Kind { return KindAddModel }
 
 // Kind implements Command.
@@ -257,6 +270,8 @@ func decodeBody(kind Kind, data []byte) (Command, error) {
 		return body[MemberDown](data)
 	case KindRemoveMember:
 		return body[RemoveMember](data)
+	case KindDrainNode:
+		return body[DrainNode](data)
 	case KindAddModel:
 		return body[AddModel](data)
 	case KindRemoveModel:

@@ -82,6 +82,8 @@ func (s *session) run(line string) string {
 		return s.apply(MemberDown{f[1], num(2), at})
 	case "removemember":
 		return s.apply(RemoveMember{f[1], at})
+	case "drainnode":
+		return s.apply(DrainNode{f[1], arg(2) == "off", at})
 	case "add":
 		m := tinyModel(f[1], int(num(2)), arg(3))
 		m.Stages, m.Replicas = int(num(4)), int(num(5))
@@ -145,6 +147,9 @@ func (s *session) print() string {
 		fmt.Fprintf(&b, "node %s incarnation %d version %s", m.ID, m.Incarnation, m.Version)
 		if m.Down {
 			b.WriteString(" down")
+		}
+		if m.Draining {
+			b.WriteString(" draining")
 		}
 		b.WriteString("\n")
 	}

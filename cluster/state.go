@@ -126,9 +126,20 @@ func without[T any](list []T, gone func(T) bool) []T {
 	return out
 }
 
-// stateVersion is the version of the encoding. It grows with every new field, for an older program that
-// dropped a field it does not know would part ways with its peers.
-const stateVersion = 1
+// stateVersion is the newest version of the encoding. It grows with every new field, for an older program that
+// dropped a field it does not know would part ways with its peers. A state that does without the newer fields is written
+// in the version that has all it needs, so that nodes of both programs can share a cluster until a new feature is used.
+//
+//	2: Member.Draining
+const stateVersion = 2
+
+// version is the oldest encoding that holds all of the state.
+func (s State) version() int {
+	if slices.ContainsFunc(s.Members, func(m Member) bool { return m.Draining }) {
+		return 2
+	}
+	return 1
+}
 
 // MaxState is the largest encoded state, in bytes.
 const MaxState = 256 << 20
@@ -140,7 +151,7 @@ type encodedState struct {
 
 // Encode returns the state as versioned JSON, for snapshots. Equal states give equal bytes.
 func (s State) Encode() ([]byte, error) {
-	data, err := json.Marshal(encodedState{stateVersion, s})
+	data, err := json.Marshal(encodedState{s.version(), s})
 	if err != nil {
 		return nil, fmt.Errorf("%w: encode: %w", ErrSnapshot, err)
 	}

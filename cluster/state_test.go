@@ -17,8 +17,20 @@ import (
 // TestOldSnapshotsLoad reads the states that older programs wrote. A file is never changed; a new version
 // of the encoding adds one.
 func TestOldSnapshotsLoad(t *testing.T) {
-	const path = "testdata/state.v1.json"
 	s := sampleState(t)
+	oldSnapshot(t, "testdata/state.v1.json", s)
+	drained, err := s.Apply(s.Index+1, DrainNode{Node: "n1", At: time.Date(2026, 1, 1, 0, 1, 0, 0, time.UTC)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	oldSnapshot(t, "testdata/state.v2.json", drained)
+	if data, err := s.Encode(); err != nil || !bytes.HasPrefix(data, []byte(`{"version":1,`)) {
+		t.Errorf("a state without anything new is not written as version 1: %.20s %v", data, err)
+	}
+}
+
+func oldSnapshot(t *testing.T, path string, s State) {
+	t.Helper()
 	if *update {
 		if _, err := os.Stat(path); err != nil {
 			data, err := s.Encode()
@@ -39,7 +51,7 @@ func TestOldSnapshotsLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(got, s) {
-		t.Errorf("version 1 reads as\n%+v\nwant\n%+v", got, s)
+		t.Errorf("%s reads as\n%+v\nwant\n%+v", path, got, s)
 	}
 }
 
@@ -60,7 +72,7 @@ func sampleState(t *testing.T) State {
 
 func TestDecodeStateRefuses(t *testing.T) {
 	for _, data := range []string{
-		"", "null", "{}", "[]", `{"version":0,"state":{}}`, `{"version":2,"state":{}}`,
+		"", "null", "{}", "[]", `{"version":0,"state":{}}`, `{"version":3,"state":{}}`,
 		`{"version":1,"state":{"later":1}}`, `{"version":1,"state":{}}{}`, `{"version":1,"state":{"index":-1}}`,
 	} {
 		if s, err := DecodeState([]byte(data)); !errors.Is(err, ErrSnapshot) || !reflect.DeepEqual(s, State{}) {
@@ -82,7 +94,7 @@ func TestCommandEncoding(t *testing.T) {
 		HopReady{4, "n1", 7, at}, HopFailed{4, "n1", 7, "disk", at}, Drain{4, "by hand", at}, Drop{4, "by hand", at},
 		AddToken{hash("t"), at.Add(time.Hour), at}, UseToken{hash("t"), "n1", at},
 		AddKey{Key{ID: "k", Hash: hash("s"), Role: Admin, Note: "ann", Created: at}, at}, RemoveKey{"k", at},
-		SetSettings{Settings{ClusterID: "lab", CAPin: hash("ca"), Created: at}, at},
+		SetSettings{Settings{ClusterID: "lab", CAPin: hash("ca"), Created: at}, at}, DrainNode{"n1", true, at},
 	}
 	var b bytes.Buffer
 	for i, c := range commands {
@@ -121,7 +133,7 @@ func TestDecodeCommandRefuses(t *testing.T) {
 		`{"v":1,"kind":1,"data":{}}x`:          ErrInvalid,
 		`{"v":2,"kind":1,"data":{}}`:           ErrUnknownCommand,
 		`{"v":1,"kind":0,"data":{}}`:           ErrUnknownCommand,
-		`{"v":1,"kind":16,"data":{}}`:          ErrUnknownCommand,
+		`{"v":1,"kind":17,"data":{}}`:          ErrUnknownCommand,
 		`{"v":1,"kind":9,"data":{"later":1}}`:  ErrUnknownCommand,
 		`{"v":1,"kind":9,"data":{"epoch":-1}}`: ErrUnknownCommand,
 		`{"v":1,"kind":9,"more":1}`:            ErrInvalid,

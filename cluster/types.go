@@ -23,6 +23,8 @@ type Member struct {
 	// Down says that the leader declared this incarnation lost; Since when.
 	Down  bool      `json:"down,omitempty"`
 	Since time.Time `json:"since"`
+	// Draining says that its layers are to be served by others: it gets nothing new.
+	Draining bool `json:"draining,omitempty"`
 }
 
 // Blob is a content-addressed part of a model: "meta", "embed", "layer.0" and so on, "head".

@@ -27,6 +27,9 @@ func (c MemberDown) Validate() error { return all(CheckNodeID(c.Node), at(c.At))
 func (c RemoveMember) Validate() error { return all(CheckNodeID(c.Node), at(c.At)) }
 
 // Validate implements Command.
+func (c DrainNode) Validate() error { return all(CheckNodeID(c.Node), at(c.At)) }
+
+// Validate implements Command.
 func (c AddModel) Validate() error {
 	if c.Model.Origin != "" {
 		if err := CheckNodeID(c.Model.Origin); err != nil {

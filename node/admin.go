@@ -44,6 +44,7 @@ func (a admin) Nodes(context.Context) ([]api.Node, error) {
 		if voters[m.ID] {
 			x.Role = "voter"
 		}
+		x.Draining = m.Draining
 		if i, ok := seen[m.ID]; ok {
 			p := peers[i]
 			x.Alive, x.MemoryFree, x.MemoryTotal, x.Load = p.Alive, p.MemoryFree, p.MemoryTotal, p.Load

@@ -18,6 +18,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"lamina/cluster"
 	"lamina/node/api"
 	"lamina/node/ingest"
 	"lamina/shard/tiny"
@@ -141,6 +142,18 @@ func (f *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply(api.ModelsReply{Models: []api.Model{m}})
 	case "POST /v1/cluster/models":
 		reply(api.ModelsReply{Models: []api.Model{twoNodes}})
+	case "POST /v1/cluster/nodes/n1/drain", "GET /v1/cluster/nodes/n1/drain":
+		d := api.DrainReply{Draining: true, Spans: []api.DrainSpan{{Model: "m", Epoch: 12, First: 10, End: 30, Phase: "ready", Problem: "too little memory"}}}
+		if f.polls++; f.polls > 2 {
+			d.Spans = []api.DrainSpan{}
+		}
+		reply(d)
+	case "DELETE /v1/cluster/nodes/n1":
+		reply(api.DoneReply{Done: true})
+	case "GET /v1/cluster/backup":
+		reply(api.Backup{Version: 1, Cluster: "lab", Models: []cluster.Model{{Name: "m"}}, Keys: []cluster.Key{{ID: "k"}}})
+	case "POST /v1/cluster/restore":
+		reply(api.RestoreReply{Models: []string{}, Keys: []string{"k"}, Refused: []api.RestoreRefusal{{Model: "m", Reason: "its parts are not on this node"}}})
 	case "POST /v1/cluster/tokens":
 		reply(api.TokenReply{Join: "h:1/t@sha256:p"})
 	case "POST /v1/infer":
@@ -185,6 +198,17 @@ func TestCommands(t *testing.T) {
 		{args: []string{"show", "m"}, out: []string{"sha256:ab", "8192", "placement 12"}},
 		{args: []string{"token", "create"}, out: []string{"h:1/t@sha256:p\n"}},
 		{args: []string{"token", "create", "--ttl", "1ms"}, errIs: []string{"--ttl"}, code: 1},
+		{args: []string{"drain", "n1"}, out: []string{"n1 serves nothing"}, errIs: []string{"still serves layers 10:30 of m (ready): too little memory\n"}},
+		{args: []string{"drain", "n1", "--no-wait"}, errIs: []string{"still serves"}},
+		{args: []string{"drain", "n1", "--off"}, out: []string{"takes layers again"}},
+		{args: []string{"drain", "n9"}, errIs: []string{"not found"}, code: 1},
+		{args: []string{"remove", "n1"}, out: []string{"removed node n1"}},
+		{args: []string{"backup", "-"}, out: []string{`"cluster": "lab"`}},
+		{args: []string{"restore", "-"}, stdin: `{"version":1,"models":[{"name":"m"}],"keys":[{"id":"k"}]}`, out: []string{"0 of 1 models, 1 of 1 keys"}, errIs: []string{"model m: its parts"}, code: 1},
+		{args: []string{"restore", "-"}, stdin: `{"versions":1}`, errIs: []string{"no backup"}, code: 1},
+		{args: []string{"restore", "none.json"}, errIs: []string{"none.json"}, code: 1},
+		{args: []string{"recover"}, errIs: []string{"join anew", "--yes"}, code: 1},
+		{args: []string{"recover", "--yes"}, errIs: []string{"identity"}, code: 1},
 		{args: []string{"rm", "x"}, errIs: []string{"model not found", "lamina ps"}, code: 1},
 		{args: []string{"run", "m", "Hi", "you", "-v"}, out: []string{"Hello there\n"}, errIs: []string{"prompt 4 tokens in 100ms (40.0 tokens/s)", "answer 2 tokens in 50ms (20.0 tokens/s)", "n1[0:30]"}},
 		{args: []string{"run", "m"}, stdin: "Hi by a pipe", out: []string{"Hello there\n"}},
@@ -458,5 +482,23 @@ func TestClearsLine(t *testing.T) {
 	data, err := io.ReadAll(clearsLine{strings.NewReader("ab\x03c")})
 	if err != nil || string(data) != "ab\x15c" {
 		t.Errorf("%q %v", data, err)
+	}
+}
+
+// A backup is written whole or not at all, for its owner only.
+func TestBackupFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "b.json")
+	if _, errOut, code := lamina(t, &fakeNode{}, "", "backup", path); code != 0 || !strings.Contains(errOut, "1 models and 1 keys of cluster lab") {
+		t.Fatalf("%d %s", code, errOut)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	if out, _, code := lamina(t, &fakeNode{}, "", "restore", path); code != 1 || !strings.Contains(out, "1 of 1 keys") {
+		t.Errorf("%d %s", code, out)
+	}
+	if _, errOut, code := lamina(t, &fakeNode{}, "", "backup", filepath.Join(path, "under-a-file")); code != 1 || !strings.Contains(errOut, "b.json") {
+		t.Errorf("%d %s", code, errOut)
 	}
 }

@@ -31,8 +31,13 @@ type commands struct {
 	Show    showCmd    `cmd:"" help:"Show a model in full."`
 	Nodes   nodesCmd   `cmd:"" help:"List the nodes."`
 	Run     runCmd     `cmd:"" help:"Ask a model, or chat with it; a model of the cluster or a file."`
+	Drain   drainCmd   `cmd:"" help:"Have a node's layers served by others, so that it can be stopped."`
+	Remove  removeCmd  `cmd:"" help:"Take a node that will not come back out of the cluster."`
 	Token   tokenCmd   `cmd:"" help:"Join tokens."`
 	Key     keyCmd     `cmd:"" help:"API keys."`
+	Backup  backupCmd  `cmd:"" help:"Write what the cluster has agreed on to a file."`
+	Restore restoreCmd `cmd:"" help:"Make the models and keys of a backup known."`
+	Recover recoverCmd `cmd:"" help:"Go on with this node alone when most voters are lost for good."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

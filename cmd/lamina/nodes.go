@@ -32,8 +32,11 @@ func (c *nodesCmd) Run(a *app) error {
 		if n.Leader {
 			role = "leader"
 		}
-		if !n.Alive {
+		switch {
+		case !n.Alive:
 			state = "gone"
+		case n.Draining:
+			state = "draining"
 		}
 		if !n.Self && n.LastContactMS > 0 {
 			contact = ago(time.Duration(n.LastContactMS) * time.Millisecond)

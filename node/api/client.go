@@ -128,6 +128,35 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return reply.Nodes, err
 }
 
+// RemoveNode takes a node that is not running out of the cluster.
+func (c *Client) RemoveNode(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/cluster/nodes/"+url.PathEscape(name), nil, &DoneReply{})
+}
+
+// DrainNode asks for a node's layers to be served by others, or takes that back; it tells what the node still serves.
+func (c *Client) DrainNode(ctx context.Context, name string, r DrainRequest) (DrainReply, error) {
+	var reply DrainReply
+	return reply, c.call(ctx, http.MethodPost, "/v1/cluster/nodes/"+url.PathEscape(name)+"/drain", r, &reply)
+}
+
+// Drained tells how far a node is drained.
+func (c *Client) Drained(ctx context.Context, name string) (DrainReply, error) {
+	var reply DrainReply
+	return reply, c.call(ctx, http.MethodGet, "/v1/cluster/nodes/"+url.PathEscape(name)+"/drain", nil, &reply)
+}
+
+// Backup returns what the cluster has agreed on, for Restore.
+func (c *Client) Backup(ctx context.Context) (Backup, error) {
+	var b Backup
+	return b, c.call(ctx, http.MethodGet, "/v1/cluster/backup", nil, &b)
+}
+
+// Restore makes the models and keys of a backup known. What is known already stays as it is.
+func (c *Client) Restore(ctx context.Context, b Backup) (RestoreReply, error) {
+	var reply RestoreReply
+	return reply, c.call(ctx, http.MethodPost, "/v1/cluster/restore", b, &reply)
+}
+
 // Models lists the models of the cluster and where their layers are.
 func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	var reply ModelsReply

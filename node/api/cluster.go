@@ -3,6 +3,8 @@ package api
 import (
 	"errors"
 	"strings"
+
+	"lamina/cluster"
 )
 
 var errDigest = errors.New("a digest is sha256: and 64 lower-case hex digits")
@@ -24,7 +26,8 @@ type Node struct {
 	Role          string  `json:"role"` // voter or non-voter
 	Leader        bool    `json:"leader"`
 	Alive         bool    `json:"alive"`
-	Self          bool    `json:"self,omitempty"` // the node that answers
+	Draining      bool    `json:"draining,omitempty"` // its layers are to be served by others
+	Self          bool    `json:"self,omitempty"`     // the node that answers
 	Version       string  `json:"version"`
 	MemoryFree    int64   `json:"memory_free"`  // bytes that layers may still take
 	MemoryTotal   int64   `json:"memory_total"` // bytes that layers may take in all
@@ -35,6 +38,56 @@ type Node struct {
 // NodesReply is GET /v1/cluster/nodes.
 type NodesReply struct {
 	Nodes []Node `json:"nodes"`
+}
+
+// DrainRequest is POST /v1/cluster/nodes/{name}/drain.
+type DrainRequest struct {
+	Off bool `json:"off,omitempty"` // take it back
+}
+
+// DrainReply answers it, and GET of the same path: what the node still serves.
+type DrainReply struct {
+	Draining bool `json:"draining"`
+	// Spans are what it holds of placements that serve or are about to; none: it may be stopped and nobody notices.
+	Spans []DrainSpan `json:"spans"`
+}
+
+// DrainSpan is a stage that a draining node still holds.
+type DrainSpan struct {
+	Model   string `json:"model"`
+	Epoch   uint64 `json:"epoch"`
+	First   int    `json:"first"`
+	End     int    `json:"end"`
+	Phase   string `json:"phase"`
+	Problem string `json:"problem,omitempty"` // why no other node can take it
+}
+
+// BackupVersion is the newest form of a Backup.
+const BackupVersion = 1
+
+// Backup is GET /v1/cluster/backup and POST /v1/cluster/restore: the models by their manifests, and the keys by their hashes. Where
+// layers are placed is not in it, nor are the parts of models themselves: nodes keep those, and `lamina add` makes them anew.
+type Backup struct {
+	Version int             `json:"version"`
+	Cluster string          `json:"cluster"` // id of the cluster it was made of
+	Created int64           `json:"created"` // Unix seconds
+	Index   uint64          `json:"index"`   // of the last change that is in it
+	Models  []cluster.Model `json:"models"`
+	Keys    []cluster.Key   `json:"keys"`
+}
+
+// RestoreReply says what became of a backup.
+type RestoreReply struct {
+	Models  []string         `json:"models"`  // names that are known now
+	Keys    []string         `json:"keys"`    // ids that are known now
+	Refused []RestoreRefusal `json:"refused"` // what is not, and why
+}
+
+// RestoreRefusal is a model or a key that could not be restored.
+type RestoreRefusal struct {
+	Model  string `json:"model,omitempty"`
+	Key    string `json:"key,omitempty"`
+	Reason string `json:"reason"`
 }
 
 // Model is a model of the cluster and where its layers are.

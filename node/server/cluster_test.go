@@ -89,11 +89,26 @@ func addAndRemove(ctx context.Context, t *testing.T, g *rig, c *api.Client) {
 	if nodes, err := c.Nodes(ctx); err != nil || len(nodes) != 1 || !nodes[0].Leader {
 		t.Errorf("%+v %v", nodes, err)
 	}
+	manageNodes(ctx, t, c)
+	saved, err := c.Backup(ctx)
+	if err != nil || len(saved.Models) != 1 || saved.Keys == nil || saved.Index != 9 {
+		t.Errorf("backup %+v %v", saved, err)
+	}
+	if r, err := c.Restore(ctx, saved); err != nil || len(r.Refused) != 1 || r.Refused[0].Model != m.Name {
+		t.Errorf("restored what is there: %+v %v", r, err)
+	}
 	if err := c.RemoveModel(ctx, m.Name); err != nil {
 		t.Error(err)
 	}
 	if err := c.RemoveModel(ctx, m.Name); apiError(err).Status != 404 {
 		t.Errorf("removed twice: %v", err)
+	}
+	if r, err := c.Restore(ctx, saved); err != nil || len(r.Models) != 1 || len(r.Refused) != 0 {
+		t.Errorf("restored what is not there: %+v %v", r, err)
+	}
+	saved.Version = 2
+	if _, err := c.Restore(ctx, saved); apiError(err).Param != "version" {
+		t.Errorf("a backup of the future: %v", err)
 	}
 	if err := c.Drop(ctx, m.Blobs[0].Digest); err != nil {
 		t.Error(err)
@@ -103,6 +118,24 @@ func addAndRemove(ctx context.Context, t *testing.T, g *rig, c *api.Client) {
 	}
 	if _, err := c.CreateToken(ctx, 1<<40); apiError(err).Param != "seconds" {
 		t.Errorf("a token for ever: %v", err)
+	}
+}
+
+func manageNodes(ctx context.Context, t *testing.T, c *api.Client) {
+	if err := c.RemoveNode(ctx, "n1"); apiError(err).Code != "node_alive" {
+		t.Errorf("removed a node that runs: %v", err)
+	}
+	if err := c.RemoveNode(ctx, "n9"); apiError(err).Status != 404 {
+		t.Errorf("removed no node: %v", err)
+	}
+	if d, err := c.DrainNode(ctx, "n1", api.DrainRequest{}); err != nil || !d.Draining || d.Spans == nil {
+		t.Errorf("drain: %+v %v", d, err)
+	}
+	if d, err := c.Drained(ctx, "n1"); err != nil || !d.Draining || len(d.Spans) != 1 || d.Spans[0].End != 3 {
+		t.Errorf("drained: %+v %v", d, err)
+	}
+	if d, err := c.DrainNode(ctx, "n1", api.DrainRequest{Off: true}); err != nil || d.Draining {
+		t.Errorf("drain taken back: %+v %v", d, err)
 	}
 }
 

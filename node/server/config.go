@@ -30,6 +30,15 @@ type Service interface {
 // Admin knows and changes the cluster. Errors wrap those of package cluster, of infer, or of this one.
 type Admin interface {
 	Nodes(ctx context.Context) ([]api.Node, error)
+	// RemoveNode takes a node out; ErrNodeAlive if it runs.
+	RemoveNode(ctx context.Context, name string) error
+	// DrainNode has a node's layers served by others, or takes that back.
+	DrainNode(ctx context.Context, name string, off bool) (api.DrainReply, error)
+	// Drained tells how far that is.
+	Drained(ctx context.Context, name string) (api.DrainReply, error)
+	Backup(ctx context.Context) (api.Backup, error)
+	// Restore adds what is not known yet; b has a version that this program reads.
+	Restore(ctx context.Context, b api.Backup) (api.RestoreReply, error)
 	ListModels(ctx context.Context) ([]api.Model, error)
 	// ShowModel returns a model with its blobs.
 	ShowModel(ctx context.Context, name string) (api.Model, error)
@@ -75,6 +84,8 @@ var (
 	ErrBadBlob = errors.New("blob does not match its digest")
 	// ErrBlobInUse: a model of the cluster names the blob.
 	ErrBlobInUse = errors.New("blob is in use")
+	// ErrNodeAlive: a node that runs cannot be removed.
+	ErrNodeAlive = errors.New("the node is running")
 	// ErrNoQuorum: the cluster cannot agree on a change now.
 	ErrNoQuorum = errors.New("no quorum")
 	// ErrNoSpace: the disk is full.

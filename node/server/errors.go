@@ -89,6 +89,7 @@ func mappings() []mapping {
 		{ErrMissingBlob, 409, kindInvalid, "missing_blob", 0, ""},
 		{ErrBadBlob, 400, kindInvalid, "bad_blob", 0, ""},
 		{ErrBlobInUse, 409, kindInvalid, "blob_in_use", 0, ""},
+		{ErrNodeAlive, 409, kindInvalid, "node_alive", 0, ""},
 		{ErrNoQuorum, 503, kindServer, "no_quorum", 2 * time.Second, "the cluster cannot agree on a change now: too few of its voters answer; try again when they are back"},
 		{ErrNoSpace, 507, kindServer, "no_space", 0, ""},
 		{cluster.ErrInvalid, 400, kindInvalid, "invalid_value", 0, ""},

@@ -145,10 +145,56 @@ type fakeCluster struct {
 	blobs  map[string][]byte
 	keys   map[string]cluster.Key
 	ready  error
+
+	draining bool
 }
 
 func (f *fakeCluster) Nodes(context.Context) ([]api.Node, error) {
 	return []api.Node{{Name: "n1", Peer: "127.0.0.1:7946", HTTP: "127.0.0.1:8080", Role: "voter", Leader: true, Alive: true, Self: true, Version: "v1", MemoryFree: 5, MemoryTotal: 9}}, nil
+}
+
+func (f *fakeCluster) RemoveNode(_ context.Context, name string) error {
+	if name == "n1" {
+		return fmt.Errorf("%w: stop n1 first", ErrNodeAlive)
+	}
+	return fmt.Errorf("%w: no node %q", cluster.ErrNotFound, name)
+}
+
+func (f *fakeCluster) DrainNode(_ context.Context, name string, off bool) (api.DrainReply, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if name != "n1" {
+		return api.DrainReply{}, fmt.Errorf("%w: no node %q", cluster.ErrNotFound, name)
+	}
+	f.draining = !off
+	return api.DrainReply{Draining: f.draining}, nil
+}
+
+func (f *fakeCluster) Drained(ctx context.Context, name string) (api.DrainReply, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return api.DrainReply{Draining: f.draining, Spans: []api.DrainSpan{{Model: "m", Epoch: 7, End: 3, Phase: "ready"}}}, nil
+}
+
+func (f *fakeCluster) Backup(context.Context) (api.Backup, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := api.Backup{Version: api.BackupVersion, Cluster: "lab", Created: 1, Index: 9}
+	for _, m := range f.models {
+		b.Models = append(b.Models, m)
+	}
+	return b, nil
+}
+
+func (f *fakeCluster) Restore(ctx context.Context, b api.Backup) (out api.RestoreReply, err error) {
+	for _, m := range b.Models {
+		if _, err := f.AddModel(ctx, m); err != nil {
+			out.Refused = append(out.Refused, api.RestoreRefusal{Model: m.Name, Reason: err.Error()})
+			continue
+		}
+		out.Models = append(out.Models, m.Name)
+	}
+	return out, nil
 }
 
 func (f *fakeCluster) describe(m cluster.Model) api.Model {

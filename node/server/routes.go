@@ -54,6 +54,11 @@ func (s *Server) routes() []route {
 		{"POST /v1/infer/detokenize", user, native, false, s.detokenize},
 
 		{"GET /v1/cluster/nodes", admin, native, false, s.nodes},
+		{"DELETE /v1/cluster/nodes/{name}", admin, native, false, s.removeNode},
+		{"POST /v1/cluster/nodes/{name}/drain", admin, native, false, s.drainNode},
+		{"GET /v1/cluster/nodes/{name}/drain", admin, native, false, s.drained},
+		{"GET /v1/cluster/backup", admin, native, false, s.backup},
+		{"POST /v1/cluster/restore", admin, native, false, s.restore},
 		{"GET /v1/cluster/models", admin, native, false, s.listModels},
 		{"GET /v1/cluster/models/{name...}", admin, native, false, s.showModel},
 		{"POST /v1/cluster/models", admin, native, false, s.addModel},
