@@ -1,0 +1,146 @@
+package nodetest
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lamina/cluster"
+	"lamina/node"
+	"lamina/node/server"
+	"lamina/shard/tiny"
+)
+
+// names are the members that node i knows, with an asterisk where one is alive.
+func names(c *Cluster, i int) (out []string) {
+	c.T.Helper()
+	nodes, err := c.Nodes[i].Admin().Nodes(c.T.Context())
+	if err != nil {
+		c.Fatalf("nodes: %v", err)
+	}
+	for _, n := range nodes {
+		if n.Alive {
+			n.Name += "*"
+		}
+		out = append(out, n.Name)
+	}
+	return out
+}
+
+// until waits for something to be so.
+func until(c *Cluster, what string, ok func() bool) {
+	c.T.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); <-time.After(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			c.Fatalf("it is not so after a minute: %s", what)
+		}
+	}
+}
+
+// A node that is gone for good is taken out: it is listed nowhere, votes no more, and its name may be used again.
+func TestRemoveNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 4)
+		voters(c, 3)
+		adm := c.Nodes[0].Admin()
+		if err := adm.RemoveNode(t.Context(), "n4"); !errors.Is(err, server.ErrNodeAlive) {
+			c.Fatalf("removed a node that runs: %v", err)
+		}
+		if err := adm.RemoveNode(t.Context(), "n9"); !errors.Is(err, cluster.ErrNotFound) {
+			c.Fatalf("removed no node: %v", err)
+		}
+		c.Stop(1)
+		until(c, "n2 is gone", func() bool { return slices.Contains(names(c, 0), "n2") })
+		if err := adm.RemoveNode(t.Context(), "n2"); err != nil {
+			c.Fatalf("remove: %v", err)
+		}
+		for _, i := range []int{0, 2, 3} {
+			until(c, "n2 is not listed", func() bool { return reflect.DeepEqual(names(c, i), []string{"n1*", "n3*", "n4*"}) })
+		}
+		voters(c, 3) // n4 has taken the place
+		c.dir = t.TempDir()
+		c.cfgs[1].Data = c.dir
+		join, err := c.Nodes[0].JoinString(t.Context())
+		if err != nil {
+			c.Fatalf("join string: %v", err)
+		}
+		c.cfgs[1].Join = join
+		c.Up(1)
+		c.Meet()
+	})
+}
+
+// What a backup holds can be restored in another cluster that has the parts of the models.
+func TestBackupAndRestore(t *testing.T) {
+	file := tiny.Llama(tiny.Config{Layers: 2, Seed: 5})
+	synctest.Test(t, func(t *testing.T) {
+		old := Start(t, 1)
+		old.Add(0, "m", file, 1, 1)
+		key, err := old.Nodes[0].Admin().CreateKey(t.Context(), "alice", cluster.User)
+		if err != nil {
+			old.Fatalf("key: %v", err)
+		}
+		saved, err := old.Nodes[0].Admin().Backup(t.Context())
+		if err != nil || len(saved.Models) != 1 {
+			old.Fatalf("backup: %+v %v", saved, err)
+		}
+
+		fresh := Start(t, 2)
+		adm := fresh.Nodes[0].Admin()
+		got, err := adm.Restore(t.Context(), saved)
+		if err != nil || len(got.Models) != 0 || len(got.Refused) != 1 || !slices.Contains(got.Keys, key.Key.ID) {
+			fresh.Fatalf("restored without the parts: %+v %v", got, err)
+		}
+		if k, ok := adm.LookupKey(key.Key.ID); !ok || k.Role != cluster.User {
+			fresh.Fatalf("alice's key is not known: %+v", k)
+		}
+		if err := fresh.TryAdd(0, "other-name", file, 1, 1); err != nil { // brings the parts
+			fresh.Fatalf("add: %v", err)
+		}
+		if got, err = adm.Restore(t.Context(), saved); err != nil || len(got.Refused) != 0 {
+			fresh.Fatalf("restored with the parts: %+v %v", got, err)
+		}
+		fresh.Serves("m")
+	})
+}
+
+// Two of three nodes are lost for good. The third goes on alone, serves what it can, and new nodes join it.
+func TestRecoverLostQuorum(t *testing.T) {
+	file := tiny.Llama(tiny.Config{Layers: 2, Seed: 6})
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 3)
+		voters(c, 3)
+		c.Add(0, "m", file, 1, 3) // a replica, and so the parts, on each
+		settled(c, "m", 3)
+		want := c.Nodes[2].State().Models
+		c.Stop(0)
+		c.Stop(1)
+		c.Kill(2)
+		if _, err := node.Recover(node.Config{Data: t.TempDir()}); err == nil {
+			c.Fatalf("recovered an empty folder")
+		}
+		s, err := node.Recover(c.cfgs[2])
+		if err != nil || len(s.Members) != 3 || !reflect.DeepEqual(s.Models, want) {
+			c.Fatalf("recover: %+v %v", s, err)
+		}
+		c.cfgs[2].Join = ""
+		c.Up(2)
+		for _, lost := range []string{"n1", "n2"} {
+			if err := c.Nodes[2].Admin().RemoveNode(t.Context(), lost); err != nil {
+				c.Fatalf("remove %s: %v", lost, err)
+			}
+		}
+		until(c, "it is alone", func() bool { return reflect.DeepEqual(names(c, 2), []string{"n3*"}) })
+		c.Serves("m")
+		join, err := c.Nodes[2].JoinString(t.Context())
+		if err != nil {
+			c.Fatalf("join string: %v", err)
+		}
+		c.cfgs[0].Join, c.cfgs[0].Data = join, t.TempDir()
+		c.Up(0)
+		c.Serves("m")
+	})
+}
