@@ -106,7 +106,7 @@ func fitsNow(s cluster.State, m cluster.Model, live map[cluster.NodeID]Live, now
 	return p.explain(m, least, most)
 }
 
-// Problem is a model that has fewer replicas than asked for.
+// Problem is a model that has fewer replicas than asked for, or a node that it should not.
 type Problem struct {
 	Model      string // name
 	Want, Have int    // replicas; Have counts those that load, too
@@ -125,6 +125,10 @@ func Problems(s cluster.State, live map[cluster.NodeID]Live, now time.Time) []Pr
 	}
 	var out []Problem
 	for _, w := range p.wanted() {
+		if err := p.stays(w); err != nil {
+			out = append(out, Problem{w.model.Name, w.replicas, w.have(), err})
+			continue
+		}
 		if !w.stuck {
 			continue
 		}

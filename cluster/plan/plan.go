@@ -57,6 +57,7 @@ func Plan(s cluster.State, live map[cluster.NodeID]Live, now time.Time) []cluste
 		p.place(w)
 	}
 	for _, w := range p.wanted() {
+		p.vacate(w)
 		p.reshape(w)
 		p.improve(w)
 	}
@@ -100,7 +101,7 @@ func (w *want) missing() int {
 func newPlanner(s cluster.State, live map[cluster.NodeID]Live, now time.Time) *planner {
 	p := &planner{state: s, live: live, now: now, free: make(map[cluster.NodeID]int64), costs: make(map[string]*cost), factors: make(map[string]Rates)}
 	for _, m := range s.Members {
-		if l, ok := live[m.ID]; ok && l.Alive && !l.Silent && !m.Down {
+		if l, ok := live[m.ID]; ok && l.Alive && !l.Silent && !m.Down && !m.Draining {
 			p.free[m.ID] = l.Memory
 		}
 	}
@@ -202,9 +203,12 @@ func (p *planner) tidy(w *want) {
 			w.replacing = true
 		}
 	}
-	// Ready ones stay rather than those that load, old ones rather than new ones.
+	// Those on nodes that stay rather than those on a draining one, ready ones rather than those that load, old ones rather than
+	// new ones.
 	slices.SortFunc(w.good, func(a, b cluster.Placement) int {
-		return cmp.Or(cmp.Compare(b.Phase, a.Phase), cmp.Compare(a.Epoch, b.Epoch))
+		_, da := p.draining(a)
+		_, db := p.draining(b)
+		return cmp.Or(compareBool(da, db), cmp.Compare(b.Phase, a.Phase), cmp.Compare(a.Epoch, b.Epoch))
 	})
 	p.load(w)
 	for len(w.good) > w.replicas+w.extra {
@@ -244,7 +248,7 @@ func (p *planner) place(w *want) {
 		old = w.broken[0]
 	}
 	p.take(old.Model, old.Hops, +1)
-	hops, ok := p.find(w)
+	hops, ok := p.find(w, 0)
 	p.take(old.Model, old.Hops, -1)
 	if w.have() >= w.replicas && p.widen(w, hops) {
 		return
@@ -275,18 +279,29 @@ func (p *planner) commit(w *want, hops []cluster.Hop, replaces uint64, reason st
 	w.added = append(w.added, hops)
 }
 
-// find looks for the hops of one more replica: in as few stages as possible, on nodes without another replica if
-// it can be; or in as many stages as asked for, then in fewer (to serve beats to serve as asked), then in more.
-func (p *planner) find(w *want) ([]cluster.Hop, bool) {
+// find looks for the hops of one more replica, or of one in place of that of an epoch: in as few stages as possible, on nodes
+// without another replica if it can be; or in as many stages as asked for, then in fewer (to serve beats to serve as asked), then
+// in more.
+func (p *planner) find(w *want, epoch uint64) ([]cluster.Hop, bool) {
 	if w.stages == 0 {
-		return p.findIn(w, 0, 1, len(p.free))
+		return p.findIn(w, epoch, 1, len(p.free))
 	}
 	for k := w.stages; k >= 1; k-- {
-		if hops, ok := p.findIn(w, 0, k, k); ok {
+		if hops, ok := p.findIn(w, epoch, k, k); ok {
 			return hops, true
 		}
 	}
-	return p.findIn(w, 0, w.stages+1, len(p.free))
+	return p.findIn(w, epoch, w.stages+1, len(p.free))
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // findIn looks for hops in least to most stages, the fewest first: on nodes without another replica than the one

@@ -212,6 +212,8 @@ func (w *world) run(t *testing.T, line string) string {
 		w.live[f[1]] = l
 	case "unknown":
 		delete(w.live, f[1])
+	case "drainnode":
+		w.must(t, cluster.DrainNode{Node: f[1], Off: len(f) > 2, At: w.now})
 	case "down":
 		w.must(t, cluster.MemberDown{Node: f[1], Incarnation: 1, At: w.now})
 	case "restart":

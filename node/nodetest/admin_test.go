@@ -144,3 +144,44 @@ func TestRecoverLostQuorum(t *testing.T) {
 		c.Serves("m")
 	})
 }
+
+// Nodes are drained, stopped, started and taken back in turn, under load, with one replica only: nothing is refused and every
+// answer is right, since what a node serves is served elsewhere before it is stopped.
+func TestRollingDrain(t *testing.T) {
+	file := tiny.Llama(tiny.Config{Layers: 4, Seed: 32})
+	want := oracle(t, file, 12)
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 4)
+		c.Add(0, "m", file, 2, 1)
+		voters(c, 3)
+		settled(c, "m", 1)
+		c.Net.Delay(2 * time.Millisecond)
+		under(c, want, 3, true, "rolling drain", func(w *crowd) {
+			for i := range c.Nodes {
+				at := c.Nodes[(i+1)%4].Admin()
+				name := c.cfgs[i].Name
+				if _, err := at.DrainNode(t.Context(), name, false); err != nil {
+					c.Fatalf("drain %s: %v", name, err)
+				}
+				until(c, name+" serves nothing", func() bool {
+					d, err := at.Drained(t.Context(), name)
+					return err == nil && d.Draining && len(d.Spans) == 0
+				})
+				w.set(i, nil)
+				time.Sleep(2 * time.Second) // virtual: what it has taken ends
+				c.Stop(i)
+				time.Sleep(15 * time.Second) // longer than a silent node keeps its layers
+				c.Up(i)
+				if d, err := at.Drained(t.Context(), name); err != nil || !d.Draining {
+					c.Fatalf("%s after its restart: %+v %v", name, d, err)
+				}
+				if d, err := at.DrainNode(t.Context(), name, true); err != nil || d.Draining {
+					c.Fatalf("take it back: %+v %v", d, err)
+				}
+				settled(c, "m", 1)
+				w.set(i, c.Nodes[i])
+			}
+		})
+		c.Quiet()
+	})
+}
