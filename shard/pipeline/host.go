@@ -195,6 +195,17 @@ func (h *Host) Load() Load {
 	return l
 }
 
+// StageLoad tells how busy one stage is; zero if it is not served here.
+func (h *Host) StageLoad(key StageKey) Load {
+	h.mu.RLock()
+	r := h.stages[place{key.Epoch, key.Index}]
+	h.mu.RUnlock()
+	if r == nil {
+		return Load{}
+	}
+	return r.load()
+}
+
 // Dropped counts the frames that had no effect since the start.
 func (h *Host) Dropped() Dropped {
 	d := &h.dropped
