@@ -55,7 +55,7 @@ func TestFlagsAndVariables(t *testing.T) {
 			}
 		}
 	}
-	for _, f := range []string{"ps --json", "nodes --json", "show --json", "add --stages", "add --replicas", "token create --addr", "run --addr"} {
+	for _, f := range []string{"ps --json", "nodes --json", "show --json", "add --stages", "add --replicas", "token create --addr", "run --addr", "bench --json", "bench --concurrency", "bench --rate", "bench --max-errors"} {
 		if !flags[f] {
 			t.Errorf("there is no %s", f)
 		}

@@ -33,6 +33,7 @@ type commands struct {
 	Run     runCmd     `cmd:"" help:"Ask a model, or chat with it; a model of the cluster or a file."`
 	Drain   drainCmd   `cmd:"" help:"Have a node's layers served by others, so that it can be stopped."`
 	Remove  removeCmd  `cmd:"" help:"Take a node that will not come back out of the cluster."`
+	Bench   benchCmd   `cmd:"" help:"Measure how fast a server answers: Lamina, or any with the OpenAI API."`
 	Token   tokenCmd   `cmd:"" help:"Join tokens."`
 	Key     keyCmd     `cmd:"" help:"API keys."`
 	Backup  backupCmd  `cmd:"" help:"Write what the cluster has agreed on to a file."`
