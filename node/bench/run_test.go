@@ -325,7 +325,9 @@ func TestHostileServers(t *testing.T) {
 			fmt.Fprint(w, `{"error":{"message":"no capacity","code":"x"}}`)
 		}},
 		{"http 404", "404 page not found", func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }},
-		{"http 307", "", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://elsewhere/", http.StatusTemporaryRedirect) }},
+		{"http 307", "", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://elsewhere/", http.StatusTemporaryRedirect)
+		}},
 		{"http 500", "500 Internal Server Error: ", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(500)
 			_, _ = w.Write([]byte(strings.Repeat("\xff\x00é ", 1<<20)))
