@@ -12,7 +12,7 @@ const maxTile = 12
 // cut into tiles of at most as many rows as the kernels take at once. In a tile, the values of block b
 // (32 columns) of all its rows stand together, so that a kernel walks one stream:
 //
-//	q: int8    [tile][block][row][32]  round-to-even of x * 127/max|x|
+//	q: int8    [tile][block][row][32]  round-to-even of x * 127/max|x| (NEON with i8mm: rows paired)
 //	f: float32 [tile][block][2][row]   scale d = max|x|/127, and d * sum(q)
 //	n: int32   [tile][block][row]      -sum(q)
 //	h: int32   [tile][block][2][row]   -sum(q) of the first and the second 16 columns
@@ -64,7 +64,7 @@ func (a *Acts) quantizePart(p int) {
 
 // reserve sizes the buffers for the current shape.
 func (a *Acts) reserve() {
-	a.tile = active.quant().tile
+	a.tile = active.quant().tileFor(a.rows)
 	n := a.rows * a.cols
 	if cap(a.q) < n {
 		a.q = make([]int8, n)
@@ -94,6 +94,10 @@ func (a *Acts) quantizeTile(t int) {
 	for r := range rows {
 		row := (first + r) * a.cols
 		quantize(a.x[row:row+a.cols], a.q[32*(o+r):], a.f[2*o+r:], a.n[o+r:], a.h[2*o+r:], rows)
+		safepoint()
+	}
+	if w := active.quant().forRows(a.rows); w != nil && w.pair != nil {
+		w.pair(a.q[32*o:32*(o+rows*blocks)], rows, a.cols)
 		safepoint()
 	}
 }

@@ -13,12 +13,13 @@ const (
 	avx512bw // without VNNI
 	avx512   // with it
 	neon
-	neondot // with SDOT
-	levels  // how many there are
+	neondot  // with SDOT
+	neoni8mm // with SMMLA too
+	levels   // how many there are
 )
 
 func (l level) String() string {
-	return [levels]string{"generic", "avx2", "avx512bw", "avx512", "neon", "neondot"}[l]
+	return [levels]string{"generic", "avx2", "avx512bw", "avx512", "neon", "neondot", "neoni8mm"}[l]
 }
 
 // runs says whether a CPU whose best level is best has this level.
@@ -43,6 +44,7 @@ func choose(name string, best level) level {
 	return best
 }
 
-// Impl returns the name of the implementation in use: "generic", "avx2", "avx512bw", "avx512", "neon" or "neondot".
+// Impl returns the name of the implementation in use: "generic", "avx2", "avx512bw", "avx512", "neon", "neondot"
+// or "neoni8mm".
 // The best one that the CPU has is taken, unless the environment variable KERNELS names a lower one.
 func Impl() string { return active.String() }

@@ -6,7 +6,10 @@ import "golang.org/x/sys/cpu"
 
 // bestLevel returns the highest level that this CPU and its operating system support.
 func bestLevel() level {
-	if cpu.ARM64.HasASIMDDP {
+	switch {
+	case cpu.ARM64.HasASIMDDP && cpu.ARM64.HasI8MM:
+		return neoni8mm
+	case cpu.ARM64.HasASIMDDP:
 		return neondot
 	}
 	return neon // a part of every arm64 CPU that Go runs on

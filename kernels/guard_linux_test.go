@@ -28,30 +28,52 @@ func guarded[T any](tb testing.TB, n int) []T {
 }
 
 // TestProductsInside multiplies one panel and one tile that end at forbidden memory, for every type and
-// number of rows.
+// number of rows, with unpacked panels too.
 func TestProductsInside(t *testing.T) {
 	eachImpl(t, func(t *testing.T) {
 		impl := active.quant()
 		for _, typ := range allTypes {
 			rng := rand.New(rand.NewPCG(6, uint64(typ)))
 			for rows := 1; rows <= impl.tile; rows++ {
-				cols := max(32, formOf(typ).block)
-				m, _ := randomMatrix(t, rng, typ, panelRows, cols)
-				x := guarded[float32](t, rows*cols)
-				copy(x, randomActs(rng, len(x)))
-				a := guardedTile(t, x, rows, cols)
-				w := guarded[byte](t, len(m.Data))
-				copy(w, m.Data)
-				y := guarded[float32](t, rows*panelRows)
-				impl.panel(typ, w, a, y, panelRows)
-				want := make([]float32, len(y))
-				panelGeneric(typ, m.Data, emulatedTile(x, rows, cols), want, panelRows)
-				if i := differ(y, want); i >= 0 {
-					t.Errorf("%s, %d rows: element %d is %v, want %v", typ, rows, i, y[i], want[i])
-				}
+				productInside(t, rng, typ, rows, nil)
+			}
+			if impl.wide == nil || !formOf(typ).quantised() || !impl.wide.takes(formOf(typ)) {
+				continue
+			}
+			least := impl.wide.rows / ((impl.wide.rows + impl.wide.tile - 1) / impl.wide.tile)
+			for rows := least; rows <= impl.wide.tile; rows++ {
+				productInside(t, rng, typ, rows, impl.wide)
 			}
 		}
 	})
+}
+
+func productInside(t *testing.T, rng *rand.Rand, typ Type, rows int, wide *wideImpl) {
+	t.Helper()
+	f := formOf(typ)
+	cols := 2 * max(32, f.block)
+	m, _ := randomMatrix(t, rng, typ, panelRows, cols)
+	x := guarded[float32](t, rows*cols)
+	copy(x, randomActs(rng, len(x)))
+	a := guardedTile(t, x, rows, cols)
+	w := guarded[byte](t, len(m.Data))
+	copy(w, m.Data)
+	y := guarded[float32](t, rows*panelRows)
+	if wide == nil {
+		active.quant().panel(typ, w, a, y, panelRows)
+	} else {
+		dst := guarded[byte](t, cols/32*wide.bytes(f))
+		wide.widen(typ, dst, w)
+		if wide.pair != nil {
+			wide.pair(a.q, rows, cols)
+		}
+		wide.panel(typ, dst, a, y, panelRows)
+	}
+	want := make([]float32, len(y))
+	panelGeneric(typ, m.Data, emulatedTile(x, rows, cols), want, panelRows)
+	if i := differ(y, want); i >= 0 {
+		t.Errorf("%s, %d rows, unpacked %v: element %d is %v, want %v", typ, rows, wide != nil, i, y[i], want[i])
+	}
 }
 
 // guardedTile quantises a tile as the level in use does.

@@ -11,25 +11,37 @@ type quantImpl struct {
 	quantize func(x []float32, q []int8, f []float32, n, h []int32, rows int)
 	// panel multiplies one panel with one tile: y[r*stride+i] for the tile's row r and the panel's row i.
 	panel panelFunc
-	// widen, if there is one, unpacks a panel of weights of two to six bits to wideBytes for each 32
-	// columns, which pays when widePanel then multiplies it with many tiles.
-	widen     func(t Type, dst, w []byte)
-	widePanel panelFunc
+	// wide, if there is one, is for many rows of activations.
+	wide *wideImpl
+}
+
+// wideImpl unpacks a panel of weights once, to a form that is then multiplied with many tiles.
+type wideImpl struct {
+	rows  int                            // from how many rows of activations on it pays
+	tile  int                            // most rows of activations in a tile
+	takes func(f *form) bool             // which types it is for
+	bytes func(f *form) int              // of 32 columns of an unpacked panel
+	widen func(t Type, dst, w []byte)    // unpacks a panel
+	pair  func(q []int8, rows, cols int) // if there is one, rearranges a quantised tile for panel
+	panel panelFunc                      // multiplies an unpacked panel with a tile
 }
 
 type panelFunc func(t Type, w []byte, a *tile, y []float32, stride int)
 
-const wideTiles = 3 // fewer tiles do not repay the unpacking
-
-// wideBytes is the size of 32 columns of an unpacked panel.
-func (f *form) wideBytes() int {
-	switch {
-	case !f.ints():
-		return 512 + 2*64
-	case f.mins:
-		return 512 + 6*64
+// forRows returns what is in use for so many rows of activations: wide or, if not, nil.
+func (q *quantImpl) forRows(rows int) *wideImpl {
+	if q.wide != nil && rows >= q.wide.rows {
+		return q.wide
 	}
-	return 512 + 3*64
+	return nil
+}
+
+// tileFor is the most rows in a tile of so many rows of activations.
+func (q *quantImpl) tileFor(rows int) int {
+	if w := q.forRows(rows); w != nil {
+		return w.tile
+	}
+	return q.tile
 }
 
 // tile is what a kernel reads of Acts: the quantised blocks for quantised weights, x for others.
@@ -73,7 +85,7 @@ func MatMul(w *Workers, y [][]float32, a *Acts, ms ...*Matrix) {
 	if a.rows == 0 {
 		return
 	}
-	a.tile = active.quant().tile
+	a.tile = active.quant().tileFor(a.rows)
 	p := &a.mm
 	p.y, p.ms = y, ms
 	p.cut(a)
@@ -129,16 +141,19 @@ func (p *product) split(a *Acts, workers int) int {
 	return parts
 }
 
-// widened says whether the panels of m are unpacked before they are multiplied.
-func (a *Acts) widened(m *Matrix) bool {
+// widened returns what the panels of m are unpacked by before they are multiplied, or nil.
+func (a *Acts) widened(m *Matrix) *wideImpl {
 	f := formOf(m.Type)
-	return active.quant().widen != nil && f.quantised() && f.low < 8 && a.tiles() >= wideTiles
+	if w := active.quant().forRows(a.rows); w != nil && f.quantised() && w.takes(f) {
+		return w
+	}
+	return nil
 }
 
 // panelSize is the bytes of a panel of m as it is multiplied.
 func (a *Acts) panelSize(m *Matrix) int {
-	if a.widened(m) {
-		return m.Cols / 32 * formOf(m.Type).wideBytes()
+	if w := a.widened(m); w != nil {
+		return m.Cols / 32 * w.bytes(formOf(m.Type))
 	}
 	return formOf(m.Type).panelBytes(m.Cols)
 }
@@ -158,8 +173,8 @@ func (a *Acts) part(i int) {
 	m := p.ms[k]
 	s := strip{m: m, y: p.y[k], first: i * p.chunk[k], size: a.panelSize(m), panel: active.quant().panel}
 	s.last = min(s.first+p.chunk[k], panels(m.Rows))
-	if a.widened(m) {
-		buf := p.widen(&s)
+	if w := a.widened(m); w != nil {
+		buf := p.widen(&s, w)
 		defer p.wide.Put(buf)
 	} else {
 		s.w = m.Data[s.first*s.size : s.last*s.size]
@@ -180,17 +195,17 @@ type strip struct {
 }
 
 // widen unpacks the panels of a strip into a buffer, which it returns.
-func (p *product) widen(s *strip) *[]byte {
+func (p *product) widen(s *strip, by *wideImpl) *[]byte {
 	buf, _ := p.wide.Get().(*[]byte)
 	if n := (s.last - s.first) * s.size; buf == nil || cap(*buf) < n {
 		buf = new([]byte)
 		*buf = make([]byte, n)
 	}
-	s.w, s.panel = (*buf)[:cap(*buf)], active.quant().widePanel
+	s.w, s.panel = (*buf)[:cap(*buf)], by.panel
 	packed := formOf(s.m.Type).panelBytes(s.m.Cols)
 	for i := range s.last - s.first {
 		o := (s.first + i) * packed
-		active.quant().widen(s.m.Type, s.w[i*s.size:(i+1)*s.size], s.m.Data[o:o+packed])
+		by.widen(s.m.Type, s.w[i*s.size:(i+1)*s.size], s.m.Data[o:o+packed])
 		safepoint()
 	}
 	return buf

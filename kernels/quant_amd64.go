@@ -17,7 +17,10 @@ func avx2Impl(vnni bool) quantImpl {
 	if vnni {
 		return quantImpl{tile: 4, quantize: quantizeAVX512, panel: panelVNNI}
 	}
-	return quantImpl{tile: 4, quantize: quantizeAVX2, panel: panelAVX2, widen: widenAVX2, widePanel: widePanelAVX2}
+	return quantImpl{tile: 4, quantize: quantizeAVX2, panel: panelAVX2, wide: &wideImpl{
+		rows: 9, tile: 4, takes: func(f *form) bool { return f.low < 8 }, bytes: wideBytesAVX2,
+		widen: widenAVX2, panel: widePanelAVX2,
+	}}
 }
 
 func quantizeAVX2(x []float32, q []int8, f []float32, n, h []int32, rows int) {
@@ -60,10 +63,21 @@ func panelAVX512(t Type, w []byte, a *tile, y []float32, stride int) {
 	callFloat(avx512Float[t][a.rows-1], w, a, y, stride)
 }
 
+// wideBytesAVX2 is the size of 32 columns of an unpacked panel.
+func wideBytesAVX2(f *form) int {
+	switch {
+	case !f.ints():
+		return 512 + 2*64
+	case f.mins:
+		return 512 + 6*64
+	}
+	return 512 + 3*64
+}
+
 func widenAVX2(t Type, dst, w []byte) {
 	f := formOf(t)
 	n := len(w) / f.panelBlock()
-	_ = dst[n*f.subs()*f.wideBytes()-1]
+	_ = dst[n*f.subs()*wideBytesAVX2(f)-1]
 	avx2Widen[t](&w[0], &dst[0], n)
 }
 

@@ -53799,3 +53799,11840 @@ done:
 	FMOVQ F18, 32(R3)
 	FMOVQ F19, 48(R3)
 	RET
+
+// func widenQ80NEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ80NEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+block:
+	FMOVQ 0(R0), F0
+	FMOVQ 64(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	FMOVQ 192(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 256(R0), F0
+	FMOVQ 320(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 384(R0), F0
+	FMOVQ 448(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	FMOVQ 80(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	FMOVQ 208(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 272(R0), F0
+	FMOVQ 336(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 400(R0), F0
+	FMOVQ 464(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	FMOVQ 96(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	FMOVQ 224(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 288(R0), F0
+	FMOVQ 352(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 416(R0), F0
+	FMOVQ 480(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	FMOVQ 112(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	FMOVQ 240(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 304(R0), F0
+	FMOVQ 368(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 432(R0), F0
+	FMOVQ 496(R0), F1
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 512(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 520(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 528(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 536(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	ADD $544, R0
+	ADD $160, R1
+	ADD $160, R4
+	ADD $160, R5
+	ADD $160, R6
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func mulWidex4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWidex4NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F8
+	FMOVQ 64(R1), F9
+	FMOVQ 0(R0), F10
+	WORD $0x4e8aa504 // smmla v4.4s, v8.16b, v10.16b
+	WORD $0x4e8aa526 // smmla v6.4s, v9.16b, v10.16b
+	FMOVQ 16(R0), F11
+	WORD $0x4e8ba505 // smmla v5.4s, v8.16b, v11.16b
+	WORD $0x4e8ba527 // smmla v7.4s, v9.16b, v11.16b
+	FMOVQ 16(R1), F12
+	FMOVQ 80(R1), F13
+	FMOVQ 32(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 48(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 32(R1), F8
+	FMOVQ 96(R1), F9
+	FMOVQ 64(R0), F10
+	WORD $0x4e8aa504 // smmla v4.4s, v8.16b, v10.16b
+	WORD $0x4e8aa526 // smmla v6.4s, v9.16b, v10.16b
+	FMOVQ 80(R0), F11
+	WORD $0x4e8ba505 // smmla v5.4s, v8.16b, v11.16b
+	WORD $0x4e8ba527 // smmla v7.4s, v9.16b, v11.16b
+	FMOVQ 48(R1), F12
+	FMOVQ 112(R1), F13
+	FMOVQ 96(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 112(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 128(R0), F8
+	FMOVQ 144(R0), F9
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e28dc84 // fmul v4.4s, v4.4s, v8.4s
+	WORD $0x6e29dca5 // fmul v5.4s, v5.4s, v9.4s
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	WORD $0x6e29dce7 // fmul v7.4s, v7.4s, v9.4s
+	WORD $0x4e3ccc80 // fmla v0.4s, v4.4s, v28.4s
+	WORD $0x4e3ccca1 // fmla v1.4s, v5.4s, v28.4s
+	WORD $0x4e3dccc2 // fmla v2.4s, v6.4s, v29.4s
+	WORD $0x4e3dcce3 // fmla v3.4s, v7.4s, v29.4s
+	ADD $160, R0
+	ADD $128, R1
+	ADD $32, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13808 // zip1 v8.2d, v0.2d, v1.2d
+	FMOVQ F8, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17808 // zip2 v8.2d, v0.2d, v1.2d
+	FMOVQ F8, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33848 // zip1 v8.2d, v2.2d, v3.2d
+	FMOVQ F8, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37848 // zip2 v8.2d, v2.2d, v3.2d
+	FMOVQ F8, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWidex5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWidex5NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVS 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 64(R1), F13
+	FMOVD 128(R1), F14
+	FMOVQ 0(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 16(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 16(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVD 136(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 48(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 32(R1), F12
+	FMOVQ 96(R1), F13
+	FMOVD 144(R1), F14
+	FMOVQ 64(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 80(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 48(R1), F17
+	FMOVQ 112(R1), F18
+	FMOVD 152(R1), F19
+	FMOVQ 96(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 112(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 128(R0), F12
+	FMOVQ 144(R0), F13
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdcc6 // fmul v6.4s, v6.4s, v12.4s
+	WORD $0x6e2ddce7 // fmul v7.4s, v7.4s, v13.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e3cccc0 // fmla v0.4s, v6.4s, v28.4s
+	WORD $0x4e3ccce1 // fmla v1.4s, v7.4s, v28.4s
+	WORD $0x4e3dcd02 // fmla v2.4s, v8.4s, v29.4s
+	WORD $0x4e3dcd23 // fmla v3.4s, v9.4s, v29.4s
+	WORD $0x4e3ecd44 // fmla v4.4s, v10.4s, v30.4s
+	WORD $0x4e3ecd65 // fmla v5.4s, v11.4s, v30.4s
+	ADD $160, R0
+	ADD $160, R1
+	ADD $40, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec1380c // zip1 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec1780c // zip2 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3384c // zip1 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3784c // zip2 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec5388c // zip1 v12.2d, v4.2d, v5.2d
+	FMOVQ F12, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWidex6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWidex6NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVD 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 64(R1), F13
+	FMOVQ 128(R1), F14
+	FMOVQ 0(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 16(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 16(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 144(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 48(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 32(R1), F12
+	FMOVQ 96(R1), F13
+	FMOVQ 160(R1), F14
+	FMOVQ 64(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 80(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 48(R1), F17
+	FMOVQ 112(R1), F18
+	FMOVQ 176(R1), F19
+	FMOVQ 96(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 112(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 128(R0), F12
+	FMOVQ 144(R0), F13
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdcc6 // fmul v6.4s, v6.4s, v12.4s
+	WORD $0x6e2ddce7 // fmul v7.4s, v7.4s, v13.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e3cccc0 // fmla v0.4s, v6.4s, v28.4s
+	WORD $0x4e3ccce1 // fmla v1.4s, v7.4s, v28.4s
+	WORD $0x4e3dcd02 // fmla v2.4s, v8.4s, v29.4s
+	WORD $0x4e3dcd23 // fmla v3.4s, v9.4s, v29.4s
+	WORD $0x4e3ecd44 // fmla v4.4s, v10.4s, v30.4s
+	WORD $0x4e3ecd65 // fmla v5.4s, v11.4s, v30.4s
+	ADD $160, R0
+	ADD $192, R1
+	ADD $48, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec1380c // zip1 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec1780c // zip2 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3384c // zip1 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3784c // zip2 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec5388c // zip1 v12.2d, v4.2d, v5.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec5788c // zip2 v12.2d, v4.2d, v5.2d
+	FMOVQ F12, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWidex7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWidex7NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVD 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	FMOVS 24(R2), F31
+	WORD $0x4e9f3bff // zip1 v31.4s, v31.4s, v31.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 64(R1), F17
+	FMOVQ 128(R1), F18
+	FMOVD 192(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 16(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 16(R1), F22
+	FMOVQ 80(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVD 200(R1), F25
+	FMOVQ 32(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 48(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 32(R1), F16
+	FMOVQ 96(R1), F17
+	FMOVQ 160(R1), F18
+	FMOVD 208(R1), F19
+	FMOVQ 64(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 80(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 48(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 176(R1), F24
+	FMOVD 216(R1), F25
+	FMOVQ 96(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 112(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 128(R0), F16
+	FMOVQ 144(R0), F17
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x6e30dd4a // fmul v10.4s, v10.4s, v16.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	WORD $0x6e30dd8c // fmul v12.4s, v12.4s, v16.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4e3ccd00 // fmla v0.4s, v8.4s, v28.4s
+	WORD $0x4e3ccd21 // fmla v1.4s, v9.4s, v28.4s
+	WORD $0x4e3dcd42 // fmla v2.4s, v10.4s, v29.4s
+	WORD $0x4e3dcd63 // fmla v3.4s, v11.4s, v29.4s
+	WORD $0x4e3ecd84 // fmla v4.4s, v12.4s, v30.4s
+	WORD $0x4e3ecda5 // fmla v5.4s, v13.4s, v30.4s
+	WORD $0x4e3fcdc6 // fmla v6.4s, v14.4s, v31.4s
+	WORD $0x4e3fcde7 // fmla v7.4s, v15.4s, v31.4s
+	ADD $160, R0
+	ADD $224, R1
+	ADD $56, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13810 // zip1 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17810 // zip2 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33850 // zip1 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37850 // zip2 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53890 // zip1 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57890 // zip2 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d0 // zip1 v16.2d, v6.2d, v7.2d
+	FMOVQ F16, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWidex8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWidex8NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVD 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	FMOVD 24(R2), F31
+	WORD $0x4e9f3bff // zip1 v31.4s, v31.4s, v31.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 64(R1), F17
+	FMOVQ 128(R1), F18
+	FMOVQ 192(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 16(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 16(R1), F22
+	FMOVQ 80(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 208(R1), F25
+	FMOVQ 32(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 48(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 32(R1), F16
+	FMOVQ 96(R1), F17
+	FMOVQ 160(R1), F18
+	FMOVQ 224(R1), F19
+	FMOVQ 64(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 80(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 48(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 176(R1), F24
+	FMOVQ 240(R1), F25
+	FMOVQ 96(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 112(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 128(R0), F16
+	FMOVQ 144(R0), F17
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x6e30dd4a // fmul v10.4s, v10.4s, v16.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	WORD $0x6e30dd8c // fmul v12.4s, v12.4s, v16.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4e3ccd00 // fmla v0.4s, v8.4s, v28.4s
+	WORD $0x4e3ccd21 // fmla v1.4s, v9.4s, v28.4s
+	WORD $0x4e3dcd42 // fmla v2.4s, v10.4s, v29.4s
+	WORD $0x4e3dcd63 // fmla v3.4s, v11.4s, v29.4s
+	WORD $0x4e3ecd84 // fmla v4.4s, v12.4s, v30.4s
+	WORD $0x4e3ecda5 // fmla v5.4s, v13.4s, v30.4s
+	WORD $0x4e3fcdc6 // fmla v6.4s, v14.4s, v31.4s
+	WORD $0x4e3fcde7 // fmla v7.4s, v15.4s, v31.4s
+	ADD $160, R0
+	ADD $256, R1
+	ADD $64, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13810 // zip1 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17810 // zip2 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33850 // zip1 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37850 // zip2 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53890 // zip1 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57890 // zip2 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d0 // zip1 v16.2d, v6.2d, v7.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec778d0 // zip2 v16.2d, v6.2d, v7.2d
+	FMOVQ F16, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func widenQ40NEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ40NEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e514 // movi v20.16b, #0x8
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 256(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 264(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 272(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 280(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	ADD $288, R0
+	ADD $160, R1
+	ADD $160, R4
+	ADD $160, R5
+	ADD $160, R6
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenQ40NEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ40NEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e514 // movi v20.16b, #0x8
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 256(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 264(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 272(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 280(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	ADD $288, R0
+	ADD $640, R1
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func mulWidex4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWidex4NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 128(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 256(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 272(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 320(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 336(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 384(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 400(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 448(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 464(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVQ 512(R0), F18
+	FMOVQ 528(R0), F19
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $640, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	ADD R5, R4
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 96(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 112(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 160(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 288(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 304(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 352(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 368(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 416(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 432(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 480(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 496(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVQ 544(R0), F18
+	FMOVQ 560(R0), F19
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $640, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	ADD R5, R4
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	RET
+
+// func mulWidex5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWidex5NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 0(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 16(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 64(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 80(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 256(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 272(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 320(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 336(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 384(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 400(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 448(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 464(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVQ 512(R0), F23
+	FMOVQ 528(R0), F24
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $640, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	ADD R5, R4
+	FMOVQ F18, 0(R4)
+	FMOVQ F19, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 32(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 48(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 160(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 288(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 304(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 352(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 368(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 416(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 432(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 480(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 496(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVQ 544(R0), F23
+	FMOVQ 560(R0), F24
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $640, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	ADD R5, R4
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	RET
+
+// func widenQ41NEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ41NEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 256(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 264(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 288(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 296(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R1)
+	FMOVQ F11, 176(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R4)
+	FMOVQ F11, 176(R4)
+	FMOVD 272(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 280(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	FMOVD 304(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 312(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R5)
+	FMOVQ F11, 176(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R6)
+	FMOVQ F11, 176(R6)
+	ADD $320, R0
+	ADD $192, R1
+	ADD $192, R4
+	ADD $192, R5
+	ADD $192, R6
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func mulWideMinsx4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideMinsx4NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F8
+	FMOVQ 64(R1), F9
+	FMOVQ 0(R0), F10
+	WORD $0x4e8aa504 // smmla v4.4s, v8.16b, v10.16b
+	WORD $0x4e8aa526 // smmla v6.4s, v9.16b, v10.16b
+	FMOVQ 16(R0), F11
+	WORD $0x4e8ba505 // smmla v5.4s, v8.16b, v11.16b
+	WORD $0x4e8ba527 // smmla v7.4s, v9.16b, v11.16b
+	FMOVQ 16(R1), F12
+	FMOVQ 80(R1), F13
+	FMOVQ 32(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 48(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 32(R1), F8
+	FMOVQ 96(R1), F9
+	FMOVQ 64(R0), F10
+	WORD $0x4e8aa504 // smmla v4.4s, v8.16b, v10.16b
+	WORD $0x4e8aa526 // smmla v6.4s, v9.16b, v10.16b
+	FMOVQ 80(R0), F11
+	WORD $0x4e8ba505 // smmla v5.4s, v8.16b, v11.16b
+	WORD $0x4e8ba527 // smmla v7.4s, v9.16b, v11.16b
+	FMOVQ 48(R1), F12
+	FMOVQ 112(R1), F13
+	FMOVQ 96(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 112(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 128(R0), F8
+	FMOVQ 144(R0), F9
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e28dc84 // fmul v4.4s, v4.4s, v8.4s
+	WORD $0x6e29dca5 // fmul v5.4s, v5.4s, v9.4s
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	WORD $0x6e29dce7 // fmul v7.4s, v7.4s, v9.4s
+	WORD $0x4e3ccc80 // fmla v0.4s, v4.4s, v28.4s
+	WORD $0x4e3ccca1 // fmla v1.4s, v5.4s, v28.4s
+	WORD $0x4e3dccc2 // fmla v2.4s, v6.4s, v29.4s
+	WORD $0x4e3dcce3 // fmla v3.4s, v7.4s, v29.4s
+	FMOVQ 160(R0), F8
+	FMOVQ 176(R0), F9
+	FMOVD 16(R2), F10
+	WORD $0x4e8a394a // zip1 v10.4s, v10.4s, v10.4s
+	FMOVD 24(R2), F11
+	WORD $0x4e8b396b // zip1 v11.4s, v11.4s, v11.4s
+	WORD $0x4e2acd00 // fmla v0.4s, v8.4s, v10.4s
+	WORD $0x4e2acd21 // fmla v1.4s, v9.4s, v10.4s
+	WORD $0x4e2bcd02 // fmla v2.4s, v8.4s, v11.4s
+	WORD $0x4e2bcd23 // fmla v3.4s, v9.4s, v11.4s
+	ADD $192, R0
+	ADD $128, R1
+	ADD $32, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13808 // zip1 v8.2d, v0.2d, v1.2d
+	FMOVQ F8, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17808 // zip2 v8.2d, v0.2d, v1.2d
+	FMOVQ F8, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33848 // zip1 v8.2d, v2.2d, v3.2d
+	FMOVQ F8, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37848 // zip2 v8.2d, v2.2d, v3.2d
+	FMOVQ F8, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideMinsx5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideMinsx5NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVS 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 64(R1), F13
+	FMOVD 128(R1), F14
+	FMOVQ 0(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 16(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 16(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVD 136(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 48(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 32(R1), F12
+	FMOVQ 96(R1), F13
+	FMOVD 144(R1), F14
+	FMOVQ 64(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 80(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 48(R1), F17
+	FMOVQ 112(R1), F18
+	FMOVD 152(R1), F19
+	FMOVQ 96(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 112(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 128(R0), F12
+	FMOVQ 144(R0), F13
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdcc6 // fmul v6.4s, v6.4s, v12.4s
+	WORD $0x6e2ddce7 // fmul v7.4s, v7.4s, v13.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e3cccc0 // fmla v0.4s, v6.4s, v28.4s
+	WORD $0x4e3ccce1 // fmla v1.4s, v7.4s, v28.4s
+	WORD $0x4e3dcd02 // fmla v2.4s, v8.4s, v29.4s
+	WORD $0x4e3dcd23 // fmla v3.4s, v9.4s, v29.4s
+	WORD $0x4e3ecd44 // fmla v4.4s, v10.4s, v30.4s
+	WORD $0x4e3ecd65 // fmla v5.4s, v11.4s, v30.4s
+	FMOVQ 160(R0), F12
+	FMOVQ 176(R0), F13
+	FMOVD 20(R2), F14
+	WORD $0x4e8e39ce // zip1 v14.4s, v14.4s, v14.4s
+	FMOVD 28(R2), F15
+	WORD $0x4e8f39ef // zip1 v15.4s, v15.4s, v15.4s
+	FMOVS 36(R2), F16
+	WORD $0x4e903a10 // zip1 v16.4s, v16.4s, v16.4s
+	WORD $0x4e2ecd80 // fmla v0.4s, v12.4s, v14.4s
+	WORD $0x4e2ecda1 // fmla v1.4s, v13.4s, v14.4s
+	WORD $0x4e2fcd82 // fmla v2.4s, v12.4s, v15.4s
+	WORD $0x4e2fcda3 // fmla v3.4s, v13.4s, v15.4s
+	WORD $0x4e30cd84 // fmla v4.4s, v12.4s, v16.4s
+	WORD $0x4e30cda5 // fmla v5.4s, v13.4s, v16.4s
+	ADD $192, R0
+	ADD $160, R1
+	ADD $40, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec1380c // zip1 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec1780c // zip2 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3384c // zip1 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3784c // zip2 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec5388c // zip1 v12.2d, v4.2d, v5.2d
+	FMOVQ F12, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideMinsx6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideMinsx6NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVD 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 64(R1), F13
+	FMOVQ 128(R1), F14
+	FMOVQ 0(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 16(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 16(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 144(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 48(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 32(R1), F12
+	FMOVQ 96(R1), F13
+	FMOVQ 160(R1), F14
+	FMOVQ 64(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 80(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 48(R1), F17
+	FMOVQ 112(R1), F18
+	FMOVQ 176(R1), F19
+	FMOVQ 96(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 112(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 128(R0), F12
+	FMOVQ 144(R0), F13
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdcc6 // fmul v6.4s, v6.4s, v12.4s
+	WORD $0x6e2ddce7 // fmul v7.4s, v7.4s, v13.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e3cccc0 // fmla v0.4s, v6.4s, v28.4s
+	WORD $0x4e3ccce1 // fmla v1.4s, v7.4s, v28.4s
+	WORD $0x4e3dcd02 // fmla v2.4s, v8.4s, v29.4s
+	WORD $0x4e3dcd23 // fmla v3.4s, v9.4s, v29.4s
+	WORD $0x4e3ecd44 // fmla v4.4s, v10.4s, v30.4s
+	WORD $0x4e3ecd65 // fmla v5.4s, v11.4s, v30.4s
+	FMOVQ 160(R0), F12
+	FMOVQ 176(R0), F13
+	FMOVD 24(R2), F14
+	WORD $0x4e8e39ce // zip1 v14.4s, v14.4s, v14.4s
+	FMOVD 32(R2), F15
+	WORD $0x4e8f39ef // zip1 v15.4s, v15.4s, v15.4s
+	FMOVD 40(R2), F16
+	WORD $0x4e903a10 // zip1 v16.4s, v16.4s, v16.4s
+	WORD $0x4e2ecd80 // fmla v0.4s, v12.4s, v14.4s
+	WORD $0x4e2ecda1 // fmla v1.4s, v13.4s, v14.4s
+	WORD $0x4e2fcd82 // fmla v2.4s, v12.4s, v15.4s
+	WORD $0x4e2fcda3 // fmla v3.4s, v13.4s, v15.4s
+	WORD $0x4e30cd84 // fmla v4.4s, v12.4s, v16.4s
+	WORD $0x4e30cda5 // fmla v5.4s, v13.4s, v16.4s
+	ADD $192, R0
+	ADD $192, R1
+	ADD $48, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec1380c // zip1 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec1780c // zip2 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3384c // zip1 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3784c // zip2 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec5388c // zip1 v12.2d, v4.2d, v5.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec5788c // zip2 v12.2d, v4.2d, v5.2d
+	FMOVQ F12, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideMinsx7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideMinsx7NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVD 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	FMOVS 24(R2), F31
+	WORD $0x4e9f3bff // zip1 v31.4s, v31.4s, v31.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 64(R1), F17
+	FMOVQ 128(R1), F18
+	FMOVD 192(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 16(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 16(R1), F22
+	FMOVQ 80(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVD 200(R1), F25
+	FMOVQ 32(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 48(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 32(R1), F16
+	FMOVQ 96(R1), F17
+	FMOVQ 160(R1), F18
+	FMOVD 208(R1), F19
+	FMOVQ 64(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 80(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 48(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 176(R1), F24
+	FMOVD 216(R1), F25
+	FMOVQ 96(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 112(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 128(R0), F16
+	FMOVQ 144(R0), F17
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x6e30dd4a // fmul v10.4s, v10.4s, v16.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	WORD $0x6e30dd8c // fmul v12.4s, v12.4s, v16.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4e3ccd00 // fmla v0.4s, v8.4s, v28.4s
+	WORD $0x4e3ccd21 // fmla v1.4s, v9.4s, v28.4s
+	WORD $0x4e3dcd42 // fmla v2.4s, v10.4s, v29.4s
+	WORD $0x4e3dcd63 // fmla v3.4s, v11.4s, v29.4s
+	WORD $0x4e3ecd84 // fmla v4.4s, v12.4s, v30.4s
+	WORD $0x4e3ecda5 // fmla v5.4s, v13.4s, v30.4s
+	WORD $0x4e3fcdc6 // fmla v6.4s, v14.4s, v31.4s
+	WORD $0x4e3fcde7 // fmla v7.4s, v15.4s, v31.4s
+	FMOVQ 160(R0), F16
+	FMOVQ 176(R0), F17
+	FMOVD 28(R2), F18
+	WORD $0x4e923a52 // zip1 v18.4s, v18.4s, v18.4s
+	FMOVD 36(R2), F19
+	WORD $0x4e933a73 // zip1 v19.4s, v19.4s, v19.4s
+	FMOVD 44(R2), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVS 52(R2), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	WORD $0x4e32ce00 // fmla v0.4s, v16.4s, v18.4s
+	WORD $0x4e32ce21 // fmla v1.4s, v17.4s, v18.4s
+	WORD $0x4e33ce02 // fmla v2.4s, v16.4s, v19.4s
+	WORD $0x4e33ce23 // fmla v3.4s, v17.4s, v19.4s
+	WORD $0x4e34ce04 // fmla v4.4s, v16.4s, v20.4s
+	WORD $0x4e34ce25 // fmla v5.4s, v17.4s, v20.4s
+	WORD $0x4e35ce06 // fmla v6.4s, v16.4s, v21.4s
+	WORD $0x4e35ce27 // fmla v7.4s, v17.4s, v21.4s
+	ADD $192, R0
+	ADD $224, R1
+	ADD $56, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13810 // zip1 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17810 // zip2 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33850 // zip1 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37850 // zip2 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53890 // zip1 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57890 // zip2 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d0 // zip1 v16.2d, v6.2d, v7.2d
+	FMOVQ F16, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideMinsx8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideMinsx8NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVD 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	FMOVD 24(R2), F31
+	WORD $0x4e9f3bff // zip1 v31.4s, v31.4s, v31.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 64(R1), F17
+	FMOVQ 128(R1), F18
+	FMOVQ 192(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 16(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 16(R1), F22
+	FMOVQ 80(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 208(R1), F25
+	FMOVQ 32(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 48(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 32(R1), F16
+	FMOVQ 96(R1), F17
+	FMOVQ 160(R1), F18
+	FMOVQ 224(R1), F19
+	FMOVQ 64(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 80(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 48(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 176(R1), F24
+	FMOVQ 240(R1), F25
+	FMOVQ 96(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 112(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 128(R0), F16
+	FMOVQ 144(R0), F17
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x6e30dd4a // fmul v10.4s, v10.4s, v16.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	WORD $0x6e30dd8c // fmul v12.4s, v12.4s, v16.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4e3ccd00 // fmla v0.4s, v8.4s, v28.4s
+	WORD $0x4e3ccd21 // fmla v1.4s, v9.4s, v28.4s
+	WORD $0x4e3dcd42 // fmla v2.4s, v10.4s, v29.4s
+	WORD $0x4e3dcd63 // fmla v3.4s, v11.4s, v29.4s
+	WORD $0x4e3ecd84 // fmla v4.4s, v12.4s, v30.4s
+	WORD $0x4e3ecda5 // fmla v5.4s, v13.4s, v30.4s
+	WORD $0x4e3fcdc6 // fmla v6.4s, v14.4s, v31.4s
+	WORD $0x4e3fcde7 // fmla v7.4s, v15.4s, v31.4s
+	FMOVQ 160(R0), F16
+	FMOVQ 176(R0), F17
+	FMOVD 32(R2), F18
+	WORD $0x4e923a52 // zip1 v18.4s, v18.4s, v18.4s
+	FMOVD 40(R2), F19
+	WORD $0x4e933a73 // zip1 v19.4s, v19.4s, v19.4s
+	FMOVD 48(R2), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 56(R2), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	WORD $0x4e32ce00 // fmla v0.4s, v16.4s, v18.4s
+	WORD $0x4e32ce21 // fmla v1.4s, v17.4s, v18.4s
+	WORD $0x4e33ce02 // fmla v2.4s, v16.4s, v19.4s
+	WORD $0x4e33ce23 // fmla v3.4s, v17.4s, v19.4s
+	WORD $0x4e34ce04 // fmla v4.4s, v16.4s, v20.4s
+	WORD $0x4e34ce25 // fmla v5.4s, v17.4s, v20.4s
+	WORD $0x4e35ce06 // fmla v6.4s, v16.4s, v21.4s
+	WORD $0x4e35ce27 // fmla v7.4s, v17.4s, v21.4s
+	ADD $192, R0
+	ADD $256, R1
+	ADD $64, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13810 // zip1 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17810 // zip2 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33850 // zip1 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37850 // zip2 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53890 // zip1 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57890 // zip2 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d0 // zip1 v16.2d, v6.2d, v7.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec778d0 // zip2 v16.2d, v6.2d, v7.2d
+	FMOVQ F16, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func widenQ41NEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ41NEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 256(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 264(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 288(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 296(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 576(R1)
+	FMOVQ F5, 592(R1)
+	FMOVD 272(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 280(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	FMOVD 304(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 312(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 608(R1)
+	FMOVQ F5, 624(R1)
+	ADD $320, R0
+	ADD $640, R1
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func mulWideMinsx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideMinsx4NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 128(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 256(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 272(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 320(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 336(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 384(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 400(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 448(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 464(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVQ 512(R0), F18
+	FMOVQ 528(R0), F19
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	FMOVQ 576(R0), F18
+	FMOVQ 592(R0), F19
+	WORD $0x4f911248 // fmla v8.4s, v18.4s, v17.s[0]
+	WORD $0x4f911269 // fmla v9.4s, v19.4s, v17.s[0]
+	WORD $0x4fb1124a // fmla v10.4s, v18.4s, v17.s[1]
+	WORD $0x4fb1126b // fmla v11.4s, v19.4s, v17.s[1]
+	WORD $0x4f911a4c // fmla v12.4s, v18.4s, v17.s[2]
+	WORD $0x4f911a6d // fmla v13.4s, v19.4s, v17.s[2]
+	WORD $0x4fb11a4e // fmla v14.4s, v18.4s, v17.s[3]
+	WORD $0x4fb11a6f // fmla v15.4s, v19.4s, v17.s[3]
+	ADD $640, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	ADD R5, R4
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 96(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 112(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 160(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 288(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 304(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 352(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 368(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 416(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 432(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 480(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 496(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVQ 544(R0), F18
+	FMOVQ 560(R0), F19
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	FMOVQ 608(R0), F18
+	FMOVQ 624(R0), F19
+	WORD $0x4f911248 // fmla v8.4s, v18.4s, v17.s[0]
+	WORD $0x4f911269 // fmla v9.4s, v19.4s, v17.s[0]
+	WORD $0x4fb1124a // fmla v10.4s, v18.4s, v17.s[1]
+	WORD $0x4fb1126b // fmla v11.4s, v19.4s, v17.s[1]
+	WORD $0x4f911a4c // fmla v12.4s, v18.4s, v17.s[2]
+	WORD $0x4f911a6d // fmla v13.4s, v19.4s, v17.s[2]
+	WORD $0x4fb11a4e // fmla v14.4s, v18.4s, v17.s[3]
+	WORD $0x4fb11a6f // fmla v15.4s, v19.4s, v17.s[3]
+	ADD $640, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $16, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	ADD R5, R4
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	RET
+
+// func mulWideMinsx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideMinsx5NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 0(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 16(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 64(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 80(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 256(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 272(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 320(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 336(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 384(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 400(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 448(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 464(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVQ 512(R0), F23
+	FMOVQ 528(R0), F24
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	FMOVQ 576(R0), F23
+	FMOVQ 592(R0), F24
+	WORD $0x4fb512ea // fmla v10.4s, v23.4s, v21.s[1]
+	WORD $0x4fb5130b // fmla v11.4s, v24.4s, v21.s[1]
+	WORD $0x4f951aec // fmla v12.4s, v23.4s, v21.s[2]
+	WORD $0x4f951b0d // fmla v13.4s, v24.4s, v21.s[2]
+	WORD $0x4fb51aee // fmla v14.4s, v23.4s, v21.s[3]
+	WORD $0x4fb51b0f // fmla v15.4s, v24.4s, v21.s[3]
+	WORD $0x4f9612f0 // fmla v16.4s, v23.4s, v22.s[0]
+	WORD $0x4f961311 // fmla v17.4s, v24.4s, v22.s[0]
+	WORD $0x4fb612f2 // fmla v18.4s, v23.4s, v22.s[1]
+	WORD $0x4fb61313 // fmla v19.4s, v24.4s, v22.s[1]
+	ADD $640, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	ADD R5, R4
+	FMOVQ F18, 0(R4)
+	FMOVQ F19, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 32(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 48(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 160(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 288(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 304(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 352(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 368(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 416(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 432(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 480(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 496(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVQ 544(R0), F23
+	FMOVQ 560(R0), F24
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	FMOVQ 608(R0), F23
+	FMOVQ 624(R0), F24
+	WORD $0x4fb512ea // fmla v10.4s, v23.4s, v21.s[1]
+	WORD $0x4fb5130b // fmla v11.4s, v24.4s, v21.s[1]
+	WORD $0x4f951aec // fmla v12.4s, v23.4s, v21.s[2]
+	WORD $0x4f951b0d // fmla v13.4s, v24.4s, v21.s[2]
+	WORD $0x4fb51aee // fmla v14.4s, v23.4s, v21.s[3]
+	WORD $0x4fb51b0f // fmla v15.4s, v24.4s, v21.s[3]
+	WORD $0x4f9612f0 // fmla v16.4s, v23.4s, v22.s[0]
+	WORD $0x4f961311 // fmla v17.4s, v24.4s, v22.s[0]
+	WORD $0x4fb612f2 // fmla v18.4s, v23.4s, v22.s[1]
+	WORD $0x4fb61313 // fmla v19.4s, v24.4s, v22.s[1]
+	ADD $640, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $20, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	ADD R5, R4
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	RET
+
+// func widenQ50NEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ50NEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e614 // movi v20.16b, #0x10
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 320(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 328(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 336(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 344(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	ADD $352, R0
+	ADD $160, R1
+	ADD $160, R4
+	ADD $160, R5
+	ADD $160, R6
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenQ50NEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ50NEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e61e // movi v30.16b, #0x10
+	WORD $0x4f00e614 // movi v20.16b, #0x10
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 320(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 328(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 336(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 344(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	ADD $352, R0
+	ADD $640, R1
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenQ51NEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ51NEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e61e // movi v30.16b, #0x10
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 320(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 328(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 352(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 360(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R1)
+	FMOVQ F11, 176(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R4)
+	FMOVQ F11, 176(R4)
+	FMOVD 336(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 344(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	FMOVD 368(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 376(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R5)
+	FMOVQ F11, 176(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R6)
+	FMOVQ F11, 176(R6)
+	ADD $384, R0
+	ADD $192, R1
+	ADD $192, R4
+	ADD $192, R5
+	ADD $192, R6
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenQ51NEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ51NEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e61e // movi v30.16b, #0x10
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 320(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 328(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 352(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 360(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 576(R1)
+	FMOVQ F5, 592(R1)
+	FMOVD 336(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 344(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	FMOVD 368(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 376(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 608(R1)
+	FMOVQ F5, 624(R1)
+	ADD $384, R0
+	ADD $640, R1
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenQ4KNEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ4KNEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 40(R8), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 48(R8), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 56(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 256(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 272(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
+	WORD $0x6ea0f8a5 // fneg v5.4s, v5.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R1)
+	FMOVQ F11, 176(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R4)
+	FMOVQ F11, 176(R4)
+	FMOVD 264(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	FMOVD 280(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e36dca5 // fmul v5.4s, v5.4s, v22.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
+	WORD $0x6ea0f8a5 // fneg v5.4s, v5.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R5)
+	FMOVQ F11, 176(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R6)
+	FMOVQ F11, 176(R6)
+	ADD $288, R0
+	ADD $192, R1
+	ADD $192, R4
+	ADD $192, R5
+	ADD $192, R6
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenQ4KNEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ4KNEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 40(R8), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 48(R8), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 56(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 256(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 272(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
+	WORD $0x6ea0f8a5 // fneg v5.4s, v5.4s
+	FMOVQ F4, 576(R1)
+	FMOVQ F5, 592(R1)
+	FMOVD 264(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	FMOVD 280(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e36dca5 // fmul v5.4s, v5.4s, v22.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
+	WORD $0x6ea0f8a5 // fneg v5.4s, v5.4s
+	FMOVQ F4, 608(R1)
+	FMOVQ F5, 624(R1)
+	ADD $288, R0
+	ADD $640, R1
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenQ5KNEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ5KNEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e61e // movi v30.16b, #0x10
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 40(R8), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 48(R8), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 56(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 320(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 336(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
+	WORD $0x6ea0f8a5 // fneg v5.4s, v5.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R1)
+	FMOVQ F11, 176(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R4)
+	FMOVQ F11, 176(R4)
+	FMOVD 328(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	FMOVD 344(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e36dca5 // fmul v5.4s, v5.4s, v22.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
+	WORD $0x6ea0f8a5 // fneg v5.4s, v5.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R5)
+	FMOVQ F11, 176(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R6)
+	FMOVQ F11, 176(R6)
+	ADD $352, R0
+	ADD $192, R1
+	ADD $192, R4
+	ADD $192, R5
+	ADD $192, R6
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenQ5KNEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ5KNEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f00e61e // movi v30.16b, #0x10
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 40(R8), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 48(R8), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 56(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 256(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 272(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 288(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0b5529 // shl v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f095529 // shl v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0f0529 // ushr v9.16b, v9.16b, #1
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 304(R0), F9
+	WORD $0x6f0d0529 // ushr v9.16b, v9.16b, #3
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 320(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 336(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
+	WORD $0x6ea0f8a5 // fneg v5.4s, v5.4s
+	FMOVQ F4, 576(R1)
+	FMOVQ F5, 592(R1)
+	FMOVD 328(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	FMOVD 344(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	WORD $0x6e21d884 // ucvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x6e21d8a5 // ucvtf v5.4s, v5.4s
+	WORD $0x6e36dca5 // fmul v5.4s, v5.4s, v22.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
+	WORD $0x6ea0f8a5 // fneg v5.4s, v5.4s
+	FMOVQ F4, 608(R1)
+	FMOVQ F5, 624(R1)
+	ADD $352, R0
+	ADD $640, R1
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenQ6KNEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ6KNEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f01e61e // movi v30.16b, #0x30
+	WORD $0x4f01e414 // movi v20.16b, #0x20
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 320(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 320(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 320(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 320(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 336(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 336(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 336(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 336(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 352(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 352(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 352(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 352(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 368(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 368(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 368(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 368(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 384(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 400(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R1)
+	FMOVQ F11, 176(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R4)
+	FMOVQ F11, 176(R4)
+	FMOVD 392(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	FMOVD 408(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R5)
+	FMOVQ F11, 176(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 160(R6)
+	FMOVQ F11, 176(R6)
+	ADD $416, R0
+	ADD $192, R1
+	ADD $192, R4
+	ADD $192, R5
+	ADD $192, R6
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func mulWideHalfx4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideHalfx4NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F8
+	FMOVQ 64(R1), F9
+	FMOVQ 0(R0), F10
+	WORD $0x4e8aa504 // smmla v4.4s, v8.16b, v10.16b
+	WORD $0x4e8aa526 // smmla v6.4s, v9.16b, v10.16b
+	FMOVQ 16(R0), F11
+	WORD $0x4e8ba505 // smmla v5.4s, v8.16b, v11.16b
+	WORD $0x4e8ba527 // smmla v7.4s, v9.16b, v11.16b
+	FMOVQ 16(R1), F12
+	FMOVQ 80(R1), F13
+	FMOVQ 32(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 48(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 128(R0), F8
+	FMOVQ 144(R0), F9
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e28dc84 // fmul v4.4s, v4.4s, v8.4s
+	WORD $0x6e29dca5 // fmul v5.4s, v5.4s, v9.4s
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	WORD $0x6e29dce7 // fmul v7.4s, v7.4s, v9.4s
+	WORD $0x4e3ccc80 // fmla v0.4s, v4.4s, v28.4s
+	WORD $0x4e3ccca1 // fmla v1.4s, v5.4s, v28.4s
+	WORD $0x4e3dccc2 // fmla v2.4s, v6.4s, v29.4s
+	WORD $0x4e3dcce3 // fmla v3.4s, v7.4s, v29.4s
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 32(R1), F8
+	FMOVQ 96(R1), F9
+	FMOVQ 64(R0), F10
+	WORD $0x4e8aa504 // smmla v4.4s, v8.16b, v10.16b
+	WORD $0x4e8aa526 // smmla v6.4s, v9.16b, v10.16b
+	FMOVQ 80(R0), F11
+	WORD $0x4e8ba505 // smmla v5.4s, v8.16b, v11.16b
+	WORD $0x4e8ba527 // smmla v7.4s, v9.16b, v11.16b
+	FMOVQ 48(R1), F12
+	FMOVQ 112(R1), F13
+	FMOVQ 96(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 112(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 160(R0), F8
+	FMOVQ 176(R0), F9
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e28dc84 // fmul v4.4s, v4.4s, v8.4s
+	WORD $0x6e29dca5 // fmul v5.4s, v5.4s, v9.4s
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	WORD $0x6e29dce7 // fmul v7.4s, v7.4s, v9.4s
+	WORD $0x4e3ccc80 // fmla v0.4s, v4.4s, v28.4s
+	WORD $0x4e3ccca1 // fmla v1.4s, v5.4s, v28.4s
+	WORD $0x4e3dccc2 // fmla v2.4s, v6.4s, v29.4s
+	WORD $0x4e3dcce3 // fmla v3.4s, v7.4s, v29.4s
+	ADD $192, R0
+	ADD $128, R1
+	ADD $32, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13808 // zip1 v8.2d, v0.2d, v1.2d
+	FMOVQ F8, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17808 // zip2 v8.2d, v0.2d, v1.2d
+	FMOVQ F8, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33848 // zip1 v8.2d, v2.2d, v3.2d
+	FMOVQ F8, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37848 // zip2 v8.2d, v2.2d, v3.2d
+	FMOVQ F8, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideHalfx5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideHalfx5NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVS 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 64(R1), F13
+	FMOVD 128(R1), F14
+	FMOVQ 0(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 16(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 16(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVD 136(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 48(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 128(R0), F12
+	FMOVQ 144(R0), F13
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdcc6 // fmul v6.4s, v6.4s, v12.4s
+	WORD $0x6e2ddce7 // fmul v7.4s, v7.4s, v13.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e3cccc0 // fmla v0.4s, v6.4s, v28.4s
+	WORD $0x4e3ccce1 // fmla v1.4s, v7.4s, v28.4s
+	WORD $0x4e3dcd02 // fmla v2.4s, v8.4s, v29.4s
+	WORD $0x4e3dcd23 // fmla v3.4s, v9.4s, v29.4s
+	WORD $0x4e3ecd44 // fmla v4.4s, v10.4s, v30.4s
+	WORD $0x4e3ecd65 // fmla v5.4s, v11.4s, v30.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 32(R1), F12
+	FMOVQ 96(R1), F13
+	FMOVD 144(R1), F14
+	FMOVQ 64(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 80(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 48(R1), F17
+	FMOVQ 112(R1), F18
+	FMOVD 152(R1), F19
+	FMOVQ 96(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 112(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 160(R0), F12
+	FMOVQ 176(R0), F13
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdcc6 // fmul v6.4s, v6.4s, v12.4s
+	WORD $0x6e2ddce7 // fmul v7.4s, v7.4s, v13.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e3cccc0 // fmla v0.4s, v6.4s, v28.4s
+	WORD $0x4e3ccce1 // fmla v1.4s, v7.4s, v28.4s
+	WORD $0x4e3dcd02 // fmla v2.4s, v8.4s, v29.4s
+	WORD $0x4e3dcd23 // fmla v3.4s, v9.4s, v29.4s
+	WORD $0x4e3ecd44 // fmla v4.4s, v10.4s, v30.4s
+	WORD $0x4e3ecd65 // fmla v5.4s, v11.4s, v30.4s
+	ADD $192, R0
+	ADD $160, R1
+	ADD $40, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec1380c // zip1 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec1780c // zip2 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3384c // zip1 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3784c // zip2 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec5388c // zip1 v12.2d, v4.2d, v5.2d
+	FMOVQ F12, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideHalfx6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideHalfx6NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVD 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 64(R1), F13
+	FMOVQ 128(R1), F14
+	FMOVQ 0(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 16(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 16(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 144(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 48(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 128(R0), F12
+	FMOVQ 144(R0), F13
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdcc6 // fmul v6.4s, v6.4s, v12.4s
+	WORD $0x6e2ddce7 // fmul v7.4s, v7.4s, v13.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e3cccc0 // fmla v0.4s, v6.4s, v28.4s
+	WORD $0x4e3ccce1 // fmla v1.4s, v7.4s, v28.4s
+	WORD $0x4e3dcd02 // fmla v2.4s, v8.4s, v29.4s
+	WORD $0x4e3dcd23 // fmla v3.4s, v9.4s, v29.4s
+	WORD $0x4e3ecd44 // fmla v4.4s, v10.4s, v30.4s
+	WORD $0x4e3ecd65 // fmla v5.4s, v11.4s, v30.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 32(R1), F12
+	FMOVQ 96(R1), F13
+	FMOVQ 160(R1), F14
+	FMOVQ 64(R0), F15
+	WORD $0x4e8fa586 // smmla v6.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a8 // smmla v8.4s, v13.16b, v15.16b
+	WORD $0x4e8fa5ca // smmla v10.4s, v14.16b, v15.16b
+	FMOVQ 80(R0), F16
+	WORD $0x4e90a587 // smmla v7.4s, v12.16b, v16.16b
+	WORD $0x4e90a5a9 // smmla v9.4s, v13.16b, v16.16b
+	WORD $0x4e90a5cb // smmla v11.4s, v14.16b, v16.16b
+	FMOVQ 48(R1), F17
+	FMOVQ 112(R1), F18
+	FMOVQ 176(R1), F19
+	FMOVQ 96(R0), F20
+	WORD $0x4e94a626 // smmla v6.4s, v17.16b, v20.16b
+	WORD $0x4e94a648 // smmla v8.4s, v18.16b, v20.16b
+	WORD $0x4e94a66a // smmla v10.4s, v19.16b, v20.16b
+	FMOVQ 112(R0), F21
+	WORD $0x4e95a627 // smmla v7.4s, v17.16b, v21.16b
+	WORD $0x4e95a649 // smmla v9.4s, v18.16b, v21.16b
+	WORD $0x4e95a66b // smmla v11.4s, v19.16b, v21.16b
+	FMOVQ 160(R0), F12
+	FMOVQ 176(R0), F13
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdcc6 // fmul v6.4s, v6.4s, v12.4s
+	WORD $0x6e2ddce7 // fmul v7.4s, v7.4s, v13.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e3cccc0 // fmla v0.4s, v6.4s, v28.4s
+	WORD $0x4e3ccce1 // fmla v1.4s, v7.4s, v28.4s
+	WORD $0x4e3dcd02 // fmla v2.4s, v8.4s, v29.4s
+	WORD $0x4e3dcd23 // fmla v3.4s, v9.4s, v29.4s
+	WORD $0x4e3ecd44 // fmla v4.4s, v10.4s, v30.4s
+	WORD $0x4e3ecd65 // fmla v5.4s, v11.4s, v30.4s
+	ADD $192, R0
+	ADD $192, R1
+	ADD $48, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec1380c // zip1 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec1780c // zip2 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3384c // zip1 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3784c // zip2 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec5388c // zip1 v12.2d, v4.2d, v5.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec5788c // zip2 v12.2d, v4.2d, v5.2d
+	FMOVQ F12, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideHalfx7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideHalfx7NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVD 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	FMOVS 24(R2), F31
+	WORD $0x4e9f3bff // zip1 v31.4s, v31.4s, v31.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 64(R1), F17
+	FMOVQ 128(R1), F18
+	FMOVD 192(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 16(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 16(R1), F22
+	FMOVQ 80(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVD 200(R1), F25
+	FMOVQ 32(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 48(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 128(R0), F16
+	FMOVQ 144(R0), F17
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x6e30dd4a // fmul v10.4s, v10.4s, v16.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	WORD $0x6e30dd8c // fmul v12.4s, v12.4s, v16.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4e3ccd00 // fmla v0.4s, v8.4s, v28.4s
+	WORD $0x4e3ccd21 // fmla v1.4s, v9.4s, v28.4s
+	WORD $0x4e3dcd42 // fmla v2.4s, v10.4s, v29.4s
+	WORD $0x4e3dcd63 // fmla v3.4s, v11.4s, v29.4s
+	WORD $0x4e3ecd84 // fmla v4.4s, v12.4s, v30.4s
+	WORD $0x4e3ecda5 // fmla v5.4s, v13.4s, v30.4s
+	WORD $0x4e3fcdc6 // fmla v6.4s, v14.4s, v31.4s
+	WORD $0x4e3fcde7 // fmla v7.4s, v15.4s, v31.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F16
+	FMOVQ 96(R1), F17
+	FMOVQ 160(R1), F18
+	FMOVD 208(R1), F19
+	FMOVQ 64(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 80(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 48(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 176(R1), F24
+	FMOVD 216(R1), F25
+	FMOVQ 96(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 112(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 160(R0), F16
+	FMOVQ 176(R0), F17
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x6e30dd4a // fmul v10.4s, v10.4s, v16.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	WORD $0x6e30dd8c // fmul v12.4s, v12.4s, v16.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4e3ccd00 // fmla v0.4s, v8.4s, v28.4s
+	WORD $0x4e3ccd21 // fmla v1.4s, v9.4s, v28.4s
+	WORD $0x4e3dcd42 // fmla v2.4s, v10.4s, v29.4s
+	WORD $0x4e3dcd63 // fmla v3.4s, v11.4s, v29.4s
+	WORD $0x4e3ecd84 // fmla v4.4s, v12.4s, v30.4s
+	WORD $0x4e3ecda5 // fmla v5.4s, v13.4s, v30.4s
+	WORD $0x4e3fcdc6 // fmla v6.4s, v14.4s, v31.4s
+	WORD $0x4e3fcde7 // fmla v7.4s, v15.4s, v31.4s
+	ADD $192, R0
+	ADD $224, R1
+	ADD $56, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13810 // zip1 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17810 // zip2 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33850 // zip1 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37850 // zip2 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53890 // zip1 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57890 // zip2 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d0 // zip1 v16.2d, v6.2d, v7.2d
+	FMOVQ F16, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideHalfx8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideHalfx8NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	FMOVD 0(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 8(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	FMOVD 16(R2), F30
+	WORD $0x4e9e3bde // zip1 v30.4s, v30.4s, v30.4s
+	FMOVD 24(R2), F31
+	WORD $0x4e9f3bff // zip1 v31.4s, v31.4s, v31.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 64(R1), F17
+	FMOVQ 128(R1), F18
+	FMOVQ 192(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 16(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 16(R1), F22
+	FMOVQ 80(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 208(R1), F25
+	FMOVQ 32(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 48(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 128(R0), F16
+	FMOVQ 144(R0), F17
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x6e30dd4a // fmul v10.4s, v10.4s, v16.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	WORD $0x6e30dd8c // fmul v12.4s, v12.4s, v16.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4e3ccd00 // fmla v0.4s, v8.4s, v28.4s
+	WORD $0x4e3ccd21 // fmla v1.4s, v9.4s, v28.4s
+	WORD $0x4e3dcd42 // fmla v2.4s, v10.4s, v29.4s
+	WORD $0x4e3dcd63 // fmla v3.4s, v11.4s, v29.4s
+	WORD $0x4e3ecd84 // fmla v4.4s, v12.4s, v30.4s
+	WORD $0x4e3ecda5 // fmla v5.4s, v13.4s, v30.4s
+	WORD $0x4e3fcdc6 // fmla v6.4s, v14.4s, v31.4s
+	WORD $0x4e3fcde7 // fmla v7.4s, v15.4s, v31.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F16
+	FMOVQ 96(R1), F17
+	FMOVQ 160(R1), F18
+	FMOVQ 224(R1), F19
+	FMOVQ 64(R0), F20
+	WORD $0x4e94a608 // smmla v8.4s, v16.16b, v20.16b
+	WORD $0x4e94a62a // smmla v10.4s, v17.16b, v20.16b
+	WORD $0x4e94a64c // smmla v12.4s, v18.16b, v20.16b
+	WORD $0x4e94a66e // smmla v14.4s, v19.16b, v20.16b
+	FMOVQ 80(R0), F21
+	WORD $0x4e95a609 // smmla v9.4s, v16.16b, v21.16b
+	WORD $0x4e95a62b // smmla v11.4s, v17.16b, v21.16b
+	WORD $0x4e95a64d // smmla v13.4s, v18.16b, v21.16b
+	WORD $0x4e95a66f // smmla v15.4s, v19.16b, v21.16b
+	FMOVQ 48(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 176(R1), F24
+	FMOVQ 240(R1), F25
+	FMOVQ 96(R0), F26
+	WORD $0x4e9aa6c8 // smmla v8.4s, v22.16b, v26.16b
+	WORD $0x4e9aa6ea // smmla v10.4s, v23.16b, v26.16b
+	WORD $0x4e9aa70c // smmla v12.4s, v24.16b, v26.16b
+	WORD $0x4e9aa72e // smmla v14.4s, v25.16b, v26.16b
+	FMOVQ 112(R0), F27
+	WORD $0x4e9ba6c9 // smmla v9.4s, v22.16b, v27.16b
+	WORD $0x4e9ba6eb // smmla v11.4s, v23.16b, v27.16b
+	WORD $0x4e9ba70d // smmla v13.4s, v24.16b, v27.16b
+	WORD $0x4e9ba72f // smmla v15.4s, v25.16b, v27.16b
+	FMOVQ 160(R0), F16
+	FMOVQ 176(R0), F17
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x6e30dd4a // fmul v10.4s, v10.4s, v16.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	WORD $0x6e30dd8c // fmul v12.4s, v12.4s, v16.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4e3ccd00 // fmla v0.4s, v8.4s, v28.4s
+	WORD $0x4e3ccd21 // fmla v1.4s, v9.4s, v28.4s
+	WORD $0x4e3dcd42 // fmla v2.4s, v10.4s, v29.4s
+	WORD $0x4e3dcd63 // fmla v3.4s, v11.4s, v29.4s
+	WORD $0x4e3ecd84 // fmla v4.4s, v12.4s, v30.4s
+	WORD $0x4e3ecda5 // fmla v5.4s, v13.4s, v30.4s
+	WORD $0x4e3fcdc6 // fmla v6.4s, v14.4s, v31.4s
+	WORD $0x4e3fcde7 // fmla v7.4s, v15.4s, v31.4s
+	ADD $192, R0
+	ADD $256, R1
+	ADD $64, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13810 // zip1 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17810 // zip2 v16.2d, v0.2d, v1.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33850 // zip1 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37850 // zip2 v16.2d, v2.2d, v3.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53890 // zip1 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57890 // zip2 v16.2d, v4.2d, v5.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d0 // zip1 v16.2d, v6.2d, v7.2d
+	FMOVQ F16, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec778d0 // zip2 v16.2d, v6.2d, v7.2d
+	FMOVQ F16, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func widenQ6KNEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ6KNEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	WORD $0x4f01e61e // movi v30.16b, #0x30
+	WORD $0x4f01e414 // movi v20.16b, #0x20
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 256(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 320(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 320(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 320(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 320(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 272(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 336(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 336(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 336(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 336(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 288(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 352(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 352(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 352(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 352(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	FMOVQ 304(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 368(R0), F9
+	WORD $0x4f0c5529 // shl v9.16b, v9.16b, #4
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 368(R0), F9
+	WORD $0x4f0a5529 // shl v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	FMOVQ 368(R0), F9
+	WORD $0x6ebe1d20 // bit v0.16b, v9.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	FMOVQ 368(R0), F9
+	WORD $0x6f0e0529 // ushr v9.16b, v9.16b, #2
+	WORD $0x6ebe1d21 // bit v1.16b, v9.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 384(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 400(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	FMOVQ F4, 576(R1)
+	FMOVQ F5, 592(R1)
+	FMOVD 392(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	FMOVD 408(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	FMOVQ F4, 608(R1)
+	FMOVQ F5, 624(R1)
+	ADD $416, R0
+	ADD $640, R1
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func mulWideHalfx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideHalfx4NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 0(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 16(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 64(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 80(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 128(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVQ 512(R0), F18
+	FMOVQ 528(R0), F19
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 256(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 272(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 320(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 336(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 384(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 400(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 448(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 464(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVQ 576(R0), F18
+	FMOVQ 592(R0), F19
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $640, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F8, 0(R4)
+	FMOVQ F9, 16(R4)
+	ADD R5, R4
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F16
+	FMOVQ 32(R1), F17
+	FMOVQ 64(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 32(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 48(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 96(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 112(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 160(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVQ 544(R0), F18
+	FMOVQ 560(R0), F19
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 16(R1), F16
+	FMOVQ 48(R1), F17
+	FMOVQ 80(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 288(R0), F20
+	WORD $0x4f90e280 // sdot v0.4s, v20.16b, v16.4b[0]
+	WORD $0x4f91e282 // sdot v2.4s, v20.16b, v17.4b[0]
+	WORD $0x4f92e284 // sdot v4.4s, v20.16b, v18.4b[0]
+	WORD $0x4f93e286 // sdot v6.4s, v20.16b, v19.4b[0]
+	FMOVQ 304(R0), F21
+	WORD $0x4f90e2a1 // sdot v1.4s, v21.16b, v16.4b[0]
+	WORD $0x4f91e2a3 // sdot v3.4s, v21.16b, v17.4b[0]
+	WORD $0x4f92e2a5 // sdot v5.4s, v21.16b, v18.4b[0]
+	WORD $0x4f93e2a7 // sdot v7.4s, v21.16b, v19.4b[0]
+	FMOVQ 352(R0), F22
+	WORD $0x4fb0e2c0 // sdot v0.4s, v22.16b, v16.4b[1]
+	WORD $0x4fb1e2c2 // sdot v2.4s, v22.16b, v17.4b[1]
+	WORD $0x4fb2e2c4 // sdot v4.4s, v22.16b, v18.4b[1]
+	WORD $0x4fb3e2c6 // sdot v6.4s, v22.16b, v19.4b[1]
+	FMOVQ 368(R0), F23
+	WORD $0x4fb0e2e1 // sdot v1.4s, v23.16b, v16.4b[1]
+	WORD $0x4fb1e2e3 // sdot v3.4s, v23.16b, v17.4b[1]
+	WORD $0x4fb2e2e5 // sdot v5.4s, v23.16b, v18.4b[1]
+	WORD $0x4fb3e2e7 // sdot v7.4s, v23.16b, v19.4b[1]
+	FMOVQ 416(R0), F24
+	WORD $0x4f90eb00 // sdot v0.4s, v24.16b, v16.4b[2]
+	WORD $0x4f91eb02 // sdot v2.4s, v24.16b, v17.4b[2]
+	WORD $0x4f92eb04 // sdot v4.4s, v24.16b, v18.4b[2]
+	WORD $0x4f93eb06 // sdot v6.4s, v24.16b, v19.4b[2]
+	FMOVQ 432(R0), F25
+	WORD $0x4f90eb21 // sdot v1.4s, v25.16b, v16.4b[2]
+	WORD $0x4f91eb23 // sdot v3.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb25 // sdot v5.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb27 // sdot v7.4s, v25.16b, v19.4b[2]
+	FMOVQ 480(R0), F26
+	WORD $0x4fb0eb40 // sdot v0.4s, v26.16b, v16.4b[3]
+	WORD $0x4fb1eb42 // sdot v2.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb44 // sdot v4.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb46 // sdot v6.4s, v26.16b, v19.4b[3]
+	FMOVQ 496(R0), F27
+	WORD $0x4fb0eb61 // sdot v1.4s, v27.16b, v16.4b[3]
+	WORD $0x4fb1eb63 // sdot v3.4s, v27.16b, v17.4b[3]
+	WORD $0x4fb2eb65 // sdot v5.4s, v27.16b, v18.4b[3]
+	WORD $0x4fb3eb67 // sdot v7.4s, v27.16b, v19.4b[3]
+	FMOVQ 0(R2), F16
+	FMOVQ 16(R2), F17
+	FMOVQ 608(R0), F18
+	FMOVQ 624(R0), F19
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4f901008 // fmla v8.4s, v0.4s, v16.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4f901029 // fmla v9.4s, v1.4s, v16.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4fb0104a // fmla v10.4s, v2.4s, v16.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	WORD $0x4fb0106b // fmla v11.4s, v3.4s, v16.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4f90188c // fmla v12.4s, v4.4s, v16.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4f9018ad // fmla v13.4s, v5.4s, v16.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4fb018ce // fmla v14.4s, v6.4s, v16.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	WORD $0x4fb018ef // fmla v15.4s, v7.4s, v16.s[3]
+	ADD $640, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F8, 32(R4)
+	FMOVQ F9, 48(R4)
+	ADD R5, R4
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	RET
+
+// func mulWideHalfx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideHalfx5NEONDot(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+block0:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 0(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 16(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 64(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 80(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 128(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 144(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 192(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 208(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVQ 512(R0), F23
+	FMOVQ 528(R0), F24
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 256(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 272(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 320(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 336(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 384(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 400(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 448(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 464(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVQ 576(R0), F23
+	FMOVQ 592(R0), F24
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $640, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $40, R3
+	SUBS $1, R6
+	BNE block0
+	FMOVQ F10, 0(R4)
+	FMOVQ F11, 16(R4)
+	ADD R5, R4
+	FMOVQ F12, 0(R4)
+	FMOVQ F13, 16(R4)
+	ADD R5, R4
+	FMOVQ F14, 0(R4)
+	FMOVQ F15, 16(R4)
+	ADD R5, R4
+	FMOVQ F16, 0(R4)
+	FMOVQ F17, 16(R4)
+	ADD R5, R4
+	FMOVQ F18, 0(R4)
+	FMOVQ F19, 16(R4)
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	SUB R5, R4
+	MOVD R10, R0
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 0(R1), F20
+	FMOVQ 32(R1), F21
+	FMOVQ 64(R1), F22
+	FMOVQ 96(R1), F23
+	FMOVQ 128(R1), F24
+	FMOVQ 32(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 48(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 96(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 112(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 160(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 176(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 224(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 240(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVQ 544(R0), F23
+	FMOVQ 560(R0), F24
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	FMOVQ 16(R1), F20
+	FMOVQ 48(R1), F21
+	FMOVQ 80(R1), F22
+	FMOVQ 112(R1), F23
+	FMOVQ 144(R1), F24
+	FMOVQ 288(R0), F25
+	WORD $0x4f94e320 // sdot v0.4s, v25.16b, v20.4b[0]
+	WORD $0x4f95e322 // sdot v2.4s, v25.16b, v21.4b[0]
+	WORD $0x4f96e324 // sdot v4.4s, v25.16b, v22.4b[0]
+	WORD $0x4f97e326 // sdot v6.4s, v25.16b, v23.4b[0]
+	WORD $0x4f98e328 // sdot v8.4s, v25.16b, v24.4b[0]
+	FMOVQ 304(R0), F26
+	WORD $0x4f94e341 // sdot v1.4s, v26.16b, v20.4b[0]
+	WORD $0x4f95e343 // sdot v3.4s, v26.16b, v21.4b[0]
+	WORD $0x4f96e345 // sdot v5.4s, v26.16b, v22.4b[0]
+	WORD $0x4f97e347 // sdot v7.4s, v26.16b, v23.4b[0]
+	WORD $0x4f98e349 // sdot v9.4s, v26.16b, v24.4b[0]
+	FMOVQ 352(R0), F27
+	WORD $0x4fb4e360 // sdot v0.4s, v27.16b, v20.4b[1]
+	WORD $0x4fb5e362 // sdot v2.4s, v27.16b, v21.4b[1]
+	WORD $0x4fb6e364 // sdot v4.4s, v27.16b, v22.4b[1]
+	WORD $0x4fb7e366 // sdot v6.4s, v27.16b, v23.4b[1]
+	WORD $0x4fb8e368 // sdot v8.4s, v27.16b, v24.4b[1]
+	FMOVQ 368(R0), F28
+	WORD $0x4fb4e381 // sdot v1.4s, v28.16b, v20.4b[1]
+	WORD $0x4fb5e383 // sdot v3.4s, v28.16b, v21.4b[1]
+	WORD $0x4fb6e385 // sdot v5.4s, v28.16b, v22.4b[1]
+	WORD $0x4fb7e387 // sdot v7.4s, v28.16b, v23.4b[1]
+	WORD $0x4fb8e389 // sdot v9.4s, v28.16b, v24.4b[1]
+	FMOVQ 416(R0), F29
+	WORD $0x4f94eba0 // sdot v0.4s, v29.16b, v20.4b[2]
+	WORD $0x4f95eba2 // sdot v2.4s, v29.16b, v21.4b[2]
+	WORD $0x4f96eba4 // sdot v4.4s, v29.16b, v22.4b[2]
+	WORD $0x4f97eba6 // sdot v6.4s, v29.16b, v23.4b[2]
+	WORD $0x4f98eba8 // sdot v8.4s, v29.16b, v24.4b[2]
+	FMOVQ 432(R0), F25
+	WORD $0x4f94eb21 // sdot v1.4s, v25.16b, v20.4b[2]
+	WORD $0x4f95eb23 // sdot v3.4s, v25.16b, v21.4b[2]
+	WORD $0x4f96eb25 // sdot v5.4s, v25.16b, v22.4b[2]
+	WORD $0x4f97eb27 // sdot v7.4s, v25.16b, v23.4b[2]
+	WORD $0x4f98eb29 // sdot v9.4s, v25.16b, v24.4b[2]
+	FMOVQ 480(R0), F26
+	WORD $0x4fb4eb40 // sdot v0.4s, v26.16b, v20.4b[3]
+	WORD $0x4fb5eb42 // sdot v2.4s, v26.16b, v21.4b[3]
+	WORD $0x4fb6eb44 // sdot v4.4s, v26.16b, v22.4b[3]
+	WORD $0x4fb7eb46 // sdot v6.4s, v26.16b, v23.4b[3]
+	WORD $0x4fb8eb48 // sdot v8.4s, v26.16b, v24.4b[3]
+	FMOVQ 496(R0), F27
+	WORD $0x4fb4eb61 // sdot v1.4s, v27.16b, v20.4b[3]
+	WORD $0x4fb5eb63 // sdot v3.4s, v27.16b, v21.4b[3]
+	WORD $0x4fb6eb65 // sdot v5.4s, v27.16b, v22.4b[3]
+	WORD $0x4fb7eb67 // sdot v7.4s, v27.16b, v23.4b[3]
+	WORD $0x4fb8eb69 // sdot v9.4s, v27.16b, v24.4b[3]
+	FMOVQ 0(R2), F20
+	FMOVQ 16(R2), F21
+	FMOVD 32(R2), F22
+	FMOVQ 608(R0), F23
+	FMOVQ 624(R0), F24
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e37dc00 // fmul v0.4s, v0.4s, v23.4s
+	WORD $0x4f94100a // fmla v10.4s, v0.4s, v20.s[0]
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4f94102b // fmla v11.4s, v1.4s, v20.s[0]
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e37dc42 // fmul v2.4s, v2.4s, v23.4s
+	WORD $0x4fb4104c // fmla v12.4s, v2.4s, v20.s[1]
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4fb4106d // fmla v13.4s, v3.4s, v20.s[1]
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e37dc84 // fmul v4.4s, v4.4s, v23.4s
+	WORD $0x4f94188e // fmla v14.4s, v4.4s, v20.s[2]
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4f9418af // fmla v15.4s, v5.4s, v20.s[2]
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e37dcc6 // fmul v6.4s, v6.4s, v23.4s
+	WORD $0x4fb418d0 // fmla v16.4s, v6.4s, v20.s[3]
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4fb418f1 // fmla v17.4s, v7.4s, v20.s[3]
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e37dd08 // fmul v8.4s, v8.4s, v23.4s
+	WORD $0x4f951112 // fmla v18.4s, v8.4s, v21.s[0]
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4f951133 // fmla v19.4s, v9.4s, v21.s[0]
+	ADD $640, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $40, R3
+	SUBS $1, R6
+	BNE block2
+	FMOVQ F10, 32(R4)
+	FMOVQ F11, 48(R4)
+	ADD R5, R4
+	FMOVQ F12, 32(R4)
+	FMOVQ F13, 48(R4)
+	ADD R5, R4
+	FMOVQ F14, 32(R4)
+	FMOVQ F15, 48(R4)
+	ADD R5, R4
+	FMOVQ F16, 32(R4)
+	FMOVQ F17, 48(R4)
+	ADD R5, R4
+	FMOVQ F18, 32(R4)
+	FMOVQ F19, 48(R4)
+	RET
+
+// func widenQ2KNEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ2KNEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e47f // movi v31.16b, #0x3
+	WORD $0x4f00e5fe // movi v30.16b, #0xf
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 32(R8), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 40(R8), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 48(R8), F23
+	WORD $0x0e217af7 // fcvtl v23.4s, v23.4h
+	FMOVD 56(R8), F22
+	WORD $0x0e217ad6 // fcvtl v22.4s, v22.4h
+	ADD $64, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6f0e0501 // ushr v1.16b, v8.16b, #2
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	WORD $0x6f0c0500 // ushr v0.16b, v8.16b, #4
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 64(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6f0e0501 // ushr v1.16b, v8.16b, #2
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	WORD $0x6f0c0500 // ushr v0.16b, v8.16b, #4
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6f0e0501 // ushr v1.16b, v8.16b, #2
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	WORD $0x6f0c0500 // ushr v0.16b, v8.16b, #4
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 80(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6f0e0501 // ushr v1.16b, v8.16b, #2
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	WORD $0x6f0c0500 // ushr v0.16b, v8.16b, #4
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6f0e0501 // ushr v1.16b, v8.16b, #2
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	WORD $0x6f0c0500 // ushr v0.16b, v8.16b, #4
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 96(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6f0e0501 // ushr v1.16b, v8.16b, #2
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	WORD $0x6f0c0500 // ushr v0.16b, v8.16b, #4
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6f0e0501 // ushr v1.16b, v8.16b, #2
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	WORD $0x6f0c0500 // ushr v0.16b, v8.16b, #4
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 112(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6f0e0501 // ushr v1.16b, v8.16b, #2
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	WORD $0x6f0c0500 // ushr v0.16b, v8.16b, #4
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVS 128(R0), F4
+	WORD $0x4e3e1c84 // and v4.16b, v4.16b, v30.16b
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	FMOVS 144(R0), F4
+	WORD $0x4e3e1c84 // and v4.16b, v4.16b, v30.16b
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R1)
+	FMOVQ F11, 176(R1)
+	WORD $0x4edd3baa // zip1 v10.2d, v29.2d, v29.2d
+	WORD $0x4edd7bab // zip2 v11.2d, v29.2d, v29.2d
+	FMOVQ F10, 192(R1)
+	FMOVQ F11, 208(R1)
+	FMOVS 128(R0), F4
+	WORD $0x6f0c0484 // ushr v4.16b, v4.16b, #4
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 224(R1)
+	FMOVQ F11, 240(R1)
+	FMOVS 144(R0), F4
+	WORD $0x6f0c0484 // ushr v4.16b, v4.16b, #4
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 256(R1)
+	FMOVQ F11, 272(R1)
+	WORD $0x4ed93b2a // zip1 v10.2d, v25.2d, v25.2d
+	WORD $0x4ed97b2b // zip2 v11.2d, v25.2d, v25.2d
+	FMOVQ F10, 288(R1)
+	FMOVQ F11, 304(R1)
+	FMOVS 132(R0), F4
+	WORD $0x4e3e1c84 // and v4.16b, v4.16b, v30.16b
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVS 148(R0), F4
+	WORD $0x4e3e1c84 // and v4.16b, v4.16b, v30.16b
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R4)
+	FMOVQ F11, 176(R4)
+	WORD $0x4edc3b8a // zip1 v10.2d, v28.2d, v28.2d
+	WORD $0x4edc7b8b // zip2 v11.2d, v28.2d, v28.2d
+	FMOVQ F10, 192(R4)
+	FMOVQ F11, 208(R4)
+	FMOVS 132(R0), F4
+	WORD $0x6f0c0484 // ushr v4.16b, v4.16b, #4
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 224(R4)
+	FMOVQ F11, 240(R4)
+	FMOVS 148(R0), F4
+	WORD $0x6f0c0484 // ushr v4.16b, v4.16b, #4
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 256(R4)
+	FMOVQ F11, 272(R4)
+	WORD $0x4ed83b0a // zip1 v10.2d, v24.2d, v24.2d
+	WORD $0x4ed87b0b // zip2 v11.2d, v24.2d, v24.2d
+	FMOVQ F10, 288(R4)
+	FMOVQ F11, 304(R4)
+	FMOVS 136(R0), F4
+	WORD $0x4e3e1c84 // and v4.16b, v4.16b, v30.16b
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	FMOVS 152(R0), F4
+	WORD $0x4e3e1c84 // and v4.16b, v4.16b, v30.16b
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R5)
+	FMOVQ F11, 176(R5)
+	WORD $0x4edb3b6a // zip1 v10.2d, v27.2d, v27.2d
+	WORD $0x4edb7b6b // zip2 v11.2d, v27.2d, v27.2d
+	FMOVQ F10, 192(R5)
+	FMOVQ F11, 208(R5)
+	FMOVS 136(R0), F4
+	WORD $0x6f0c0484 // ushr v4.16b, v4.16b, #4
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 224(R5)
+	FMOVQ F11, 240(R5)
+	FMOVS 152(R0), F4
+	WORD $0x6f0c0484 // ushr v4.16b, v4.16b, #4
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 256(R5)
+	FMOVQ F11, 272(R5)
+	WORD $0x4ed73aea // zip1 v10.2d, v23.2d, v23.2d
+	WORD $0x4ed77aeb // zip2 v11.2d, v23.2d, v23.2d
+	FMOVQ F10, 288(R5)
+	FMOVQ F11, 304(R5)
+	FMOVS 140(R0), F4
+	WORD $0x4e3e1c84 // and v4.16b, v4.16b, v30.16b
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	FMOVS 156(R0), F4
+	WORD $0x4e3e1c84 // and v4.16b, v4.16b, v30.16b
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R6)
+	FMOVQ F11, 176(R6)
+	WORD $0x4eda3b4a // zip1 v10.2d, v26.2d, v26.2d
+	WORD $0x4eda7b4b // zip2 v11.2d, v26.2d, v26.2d
+	FMOVQ F10, 192(R6)
+	FMOVQ F11, 208(R6)
+	FMOVS 140(R0), F4
+	WORD $0x6f0c0484 // ushr v4.16b, v4.16b, #4
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 224(R6)
+	FMOVQ F11, 240(R6)
+	FMOVS 156(R0), F4
+	WORD $0x6f0c0484 // ushr v4.16b, v4.16b, #4
+	WORD $0x2f08a484 // uxtl v4.8h, v4.8b
+	WORD $0x2f10a484 // uxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 256(R6)
+	FMOVQ F11, 272(R6)
+	WORD $0x4ed63aca // zip1 v10.2d, v22.2d, v22.2d
+	WORD $0x4ed67acb // zip2 v11.2d, v22.2d, v22.2d
+	FMOVQ F10, 288(R6)
+	FMOVQ F11, 304(R6)
+	ADD $160, R0
+	ADD $320, R1
+	ADD $320, R4
+	ADD $320, R5
+	ADD $320, R6
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func mulWideIntsMinsx4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsMinsx4NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+block:
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 64(R1), F13
+	FMOVQ 0(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 16(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 16(R1), F12
+	FMOVQ 80(R1), F13
+	FMOVQ 32(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 48(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 128(R0), F12
+	FMOVQ 144(R0), F13
+	WORD $0x4eac9c88 // mul v8.4s, v4.4s, v12.4s
+	WORD $0x4ead9ca9 // mul v9.4s, v5.4s, v13.4s
+	WORD $0x4eac9cca // mul v10.4s, v6.4s, v12.4s
+	WORD $0x4ead9ceb // mul v11.4s, v7.4s, v13.4s
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 32(R1), F12
+	FMOVQ 96(R1), F13
+	FMOVQ 64(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 80(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 48(R1), F12
+	FMOVQ 112(R1), F13
+	FMOVQ 96(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 112(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 160(R0), F12
+	FMOVQ 176(R0), F13
+	WORD $0x4eac9488 // mla v8.4s, v4.4s, v12.4s
+	WORD $0x4ead94a9 // mla v9.4s, v5.4s, v13.4s
+	WORD $0x4eac94ca // mla v10.4s, v6.4s, v12.4s
+	WORD $0x4ead94eb // mla v11.4s, v7.4s, v13.4s
+	FMOVQ 192(R0), F12
+	FMOVQ 208(R0), F13
+	FMOVD 0(R2), F14
+	WORD $0x4e8e39ce // zip1 v14.4s, v14.4s, v14.4s
+	FMOVD 8(R2), F15
+	WORD $0x4e8f39ef // zip1 v15.4s, v15.4s, v15.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e2ecd00 // fmla v0.4s, v8.4s, v14.4s
+	WORD $0x4e2ecd21 // fmla v1.4s, v9.4s, v14.4s
+	WORD $0x4e2fcd42 // fmla v2.4s, v10.4s, v15.4s
+	WORD $0x4e2fcd63 // fmla v3.4s, v11.4s, v15.4s
+	FMOVQ 224(R0), F12
+	FMOVQ 240(R0), F13
+	FMOVD 0(R3), F14
+	WORD $0x4e8e39ce // zip1 v14.4s, v14.4s, v14.4s
+	FMOVD 8(R3), F15
+	WORD $0x4e8f39ef // zip1 v15.4s, v15.4s, v15.4s
+	WORD $0x4eae9d88 // mul v8.4s, v12.4s, v14.4s
+	WORD $0x4eae9da9 // mul v9.4s, v13.4s, v14.4s
+	WORD $0x4eaf9d8a // mul v10.4s, v12.4s, v15.4s
+	WORD $0x4eaf9dab // mul v11.4s, v13.4s, v15.4s
+	FMOVQ 256(R0), F12
+	FMOVQ 272(R0), F13
+	FMOVD 16(R3), F14
+	WORD $0x4e8e39ce // zip1 v14.4s, v14.4s, v14.4s
+	FMOVD 24(R3), F15
+	WORD $0x4e8f39ef // zip1 v15.4s, v15.4s, v15.4s
+	WORD $0x4eae9588 // mla v8.4s, v12.4s, v14.4s
+	WORD $0x4eae95a9 // mla v9.4s, v13.4s, v14.4s
+	WORD $0x4eaf958a // mla v10.4s, v12.4s, v15.4s
+	WORD $0x4eaf95ab // mla v11.4s, v13.4s, v15.4s
+	FMOVQ 288(R0), F12
+	FMOVQ 304(R0), F13
+	FMOVD 0(R2), F14
+	WORD $0x4e8e39ce // zip1 v14.4s, v14.4s, v14.4s
+	FMOVD 8(R2), F15
+	WORD $0x4e8f39ef // zip1 v15.4s, v15.4s, v15.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e2ecd00 // fmla v0.4s, v8.4s, v14.4s
+	WORD $0x4e2ecd21 // fmla v1.4s, v9.4s, v14.4s
+	WORD $0x4e2fcd42 // fmla v2.4s, v10.4s, v15.4s
+	WORD $0x4e2fcd63 // fmla v3.4s, v11.4s, v15.4s
+	ADD $320, R0
+	ADD $128, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec1380c // zip1 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec1780c // zip2 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3384c // zip1 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3784c // zip2 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideIntsMinsx5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsMinsx5NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F18
+	FMOVQ 64(R1), F19
+	FMOVD 128(R1), F20
+	FMOVQ 0(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 16(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 16(R1), F18
+	FMOVQ 80(R1), F19
+	FMOVD 136(R1), F20
+	FMOVQ 32(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 48(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 128(R0), F18
+	FMOVQ 144(R0), F19
+	WORD $0x4eb29ccc // mul v12.4s, v6.4s, v18.4s
+	WORD $0x4eb39ced // mul v13.4s, v7.4s, v19.4s
+	WORD $0x4eb29d0e // mul v14.4s, v8.4s, v18.4s
+	WORD $0x4eb39d2f // mul v15.4s, v9.4s, v19.4s
+	WORD $0x4eb29d50 // mul v16.4s, v10.4s, v18.4s
+	WORD $0x4eb39d71 // mul v17.4s, v11.4s, v19.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 32(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVD 144(R1), F20
+	FMOVQ 64(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 80(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 48(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVD 152(R1), F20
+	FMOVQ 96(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 112(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 160(R0), F18
+	FMOVQ 176(R0), F19
+	WORD $0x4eb294cc // mla v12.4s, v6.4s, v18.4s
+	WORD $0x4eb394ed // mla v13.4s, v7.4s, v19.4s
+	WORD $0x4eb2950e // mla v14.4s, v8.4s, v18.4s
+	WORD $0x4eb3952f // mla v15.4s, v9.4s, v19.4s
+	WORD $0x4eb29550 // mla v16.4s, v10.4s, v18.4s
+	WORD $0x4eb39571 // mla v17.4s, v11.4s, v19.4s
+	FMOVQ 192(R0), F18
+	FMOVQ 208(R0), F19
+	FMOVD 0(R2), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 8(R2), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVS 16(R2), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e32dd8c // fmul v12.4s, v12.4s, v18.4s
+	WORD $0x6e33ddad // fmul v13.4s, v13.4s, v19.4s
+	WORD $0x6e32ddce // fmul v14.4s, v14.4s, v18.4s
+	WORD $0x6e33ddef // fmul v15.4s, v15.4s, v19.4s
+	WORD $0x6e32de10 // fmul v16.4s, v16.4s, v18.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e34cd80 // fmla v0.4s, v12.4s, v20.4s
+	WORD $0x4e34cda1 // fmla v1.4s, v13.4s, v20.4s
+	WORD $0x4e35cdc2 // fmla v2.4s, v14.4s, v21.4s
+	WORD $0x4e35cde3 // fmla v3.4s, v15.4s, v21.4s
+	WORD $0x4e36ce04 // fmla v4.4s, v16.4s, v22.4s
+	WORD $0x4e36ce25 // fmla v5.4s, v17.4s, v22.4s
+	FMOVQ 224(R0), F18
+	FMOVQ 240(R0), F19
+	FMOVD 0(R3), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 8(R3), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVS 16(R3), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4eb49e4c // mul v12.4s, v18.4s, v20.4s
+	WORD $0x4eb49e6d // mul v13.4s, v19.4s, v20.4s
+	WORD $0x4eb59e4e // mul v14.4s, v18.4s, v21.4s
+	WORD $0x4eb59e6f // mul v15.4s, v19.4s, v21.4s
+	WORD $0x4eb69e50 // mul v16.4s, v18.4s, v22.4s
+	WORD $0x4eb69e71 // mul v17.4s, v19.4s, v22.4s
+	FMOVQ 256(R0), F18
+	FMOVQ 272(R0), F19
+	FMOVD 20(R3), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 28(R3), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVS 36(R3), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4eb4964c // mla v12.4s, v18.4s, v20.4s
+	WORD $0x4eb4966d // mla v13.4s, v19.4s, v20.4s
+	WORD $0x4eb5964e // mla v14.4s, v18.4s, v21.4s
+	WORD $0x4eb5966f // mla v15.4s, v19.4s, v21.4s
+	WORD $0x4eb69650 // mla v16.4s, v18.4s, v22.4s
+	WORD $0x4eb69671 // mla v17.4s, v19.4s, v22.4s
+	FMOVQ 288(R0), F18
+	FMOVQ 304(R0), F19
+	FMOVD 0(R2), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 8(R2), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVS 16(R2), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e32dd8c // fmul v12.4s, v12.4s, v18.4s
+	WORD $0x6e33ddad // fmul v13.4s, v13.4s, v19.4s
+	WORD $0x6e32ddce // fmul v14.4s, v14.4s, v18.4s
+	WORD $0x6e33ddef // fmul v15.4s, v15.4s, v19.4s
+	WORD $0x6e32de10 // fmul v16.4s, v16.4s, v18.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e34cd80 // fmla v0.4s, v12.4s, v20.4s
+	WORD $0x4e34cda1 // fmla v1.4s, v13.4s, v20.4s
+	WORD $0x4e35cdc2 // fmla v2.4s, v14.4s, v21.4s
+	WORD $0x4e35cde3 // fmla v3.4s, v15.4s, v21.4s
+	WORD $0x4e36ce04 // fmla v4.4s, v16.4s, v22.4s
+	WORD $0x4e36ce25 // fmla v5.4s, v17.4s, v22.4s
+	ADD $320, R0
+	ADD $160, R1
+	ADD $40, R2
+	ADD $40, R3
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13812 // zip1 v18.2d, v0.2d, v1.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17812 // zip2 v18.2d, v0.2d, v1.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33852 // zip1 v18.2d, v2.2d, v3.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37852 // zip2 v18.2d, v2.2d, v3.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53892 // zip1 v18.2d, v4.2d, v5.2d
+	FMOVQ F18, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideIntsMinsx6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsMinsx6NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F18
+	FMOVQ 64(R1), F19
+	FMOVQ 128(R1), F20
+	FMOVQ 0(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 16(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 16(R1), F18
+	FMOVQ 80(R1), F19
+	FMOVQ 144(R1), F20
+	FMOVQ 32(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 48(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 128(R0), F18
+	FMOVQ 144(R0), F19
+	WORD $0x4eb29ccc // mul v12.4s, v6.4s, v18.4s
+	WORD $0x4eb39ced // mul v13.4s, v7.4s, v19.4s
+	WORD $0x4eb29d0e // mul v14.4s, v8.4s, v18.4s
+	WORD $0x4eb39d2f // mul v15.4s, v9.4s, v19.4s
+	WORD $0x4eb29d50 // mul v16.4s, v10.4s, v18.4s
+	WORD $0x4eb39d71 // mul v17.4s, v11.4s, v19.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 32(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 160(R1), F20
+	FMOVQ 64(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 80(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 48(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 176(R1), F20
+	FMOVQ 96(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 112(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 160(R0), F18
+	FMOVQ 176(R0), F19
+	WORD $0x4eb294cc // mla v12.4s, v6.4s, v18.4s
+	WORD $0x4eb394ed // mla v13.4s, v7.4s, v19.4s
+	WORD $0x4eb2950e // mla v14.4s, v8.4s, v18.4s
+	WORD $0x4eb3952f // mla v15.4s, v9.4s, v19.4s
+	WORD $0x4eb29550 // mla v16.4s, v10.4s, v18.4s
+	WORD $0x4eb39571 // mla v17.4s, v11.4s, v19.4s
+	FMOVQ 192(R0), F18
+	FMOVQ 208(R0), F19
+	FMOVD 0(R2), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 8(R2), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVD 16(R2), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e32dd8c // fmul v12.4s, v12.4s, v18.4s
+	WORD $0x6e33ddad // fmul v13.4s, v13.4s, v19.4s
+	WORD $0x6e32ddce // fmul v14.4s, v14.4s, v18.4s
+	WORD $0x6e33ddef // fmul v15.4s, v15.4s, v19.4s
+	WORD $0x6e32de10 // fmul v16.4s, v16.4s, v18.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e34cd80 // fmla v0.4s, v12.4s, v20.4s
+	WORD $0x4e34cda1 // fmla v1.4s, v13.4s, v20.4s
+	WORD $0x4e35cdc2 // fmla v2.4s, v14.4s, v21.4s
+	WORD $0x4e35cde3 // fmla v3.4s, v15.4s, v21.4s
+	WORD $0x4e36ce04 // fmla v4.4s, v16.4s, v22.4s
+	WORD $0x4e36ce25 // fmla v5.4s, v17.4s, v22.4s
+	FMOVQ 224(R0), F18
+	FMOVQ 240(R0), F19
+	FMOVD 0(R3), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 8(R3), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVD 16(R3), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4eb49e4c // mul v12.4s, v18.4s, v20.4s
+	WORD $0x4eb49e6d // mul v13.4s, v19.4s, v20.4s
+	WORD $0x4eb59e4e // mul v14.4s, v18.4s, v21.4s
+	WORD $0x4eb59e6f // mul v15.4s, v19.4s, v21.4s
+	WORD $0x4eb69e50 // mul v16.4s, v18.4s, v22.4s
+	WORD $0x4eb69e71 // mul v17.4s, v19.4s, v22.4s
+	FMOVQ 256(R0), F18
+	FMOVQ 272(R0), F19
+	FMOVD 24(R3), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 32(R3), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVD 40(R3), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4eb4964c // mla v12.4s, v18.4s, v20.4s
+	WORD $0x4eb4966d // mla v13.4s, v19.4s, v20.4s
+	WORD $0x4eb5964e // mla v14.4s, v18.4s, v21.4s
+	WORD $0x4eb5966f // mla v15.4s, v19.4s, v21.4s
+	WORD $0x4eb69650 // mla v16.4s, v18.4s, v22.4s
+	WORD $0x4eb69671 // mla v17.4s, v19.4s, v22.4s
+	FMOVQ 288(R0), F18
+	FMOVQ 304(R0), F19
+	FMOVD 0(R2), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 8(R2), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVD 16(R2), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e32dd8c // fmul v12.4s, v12.4s, v18.4s
+	WORD $0x6e33ddad // fmul v13.4s, v13.4s, v19.4s
+	WORD $0x6e32ddce // fmul v14.4s, v14.4s, v18.4s
+	WORD $0x6e33ddef // fmul v15.4s, v15.4s, v19.4s
+	WORD $0x6e32de10 // fmul v16.4s, v16.4s, v18.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e34cd80 // fmla v0.4s, v12.4s, v20.4s
+	WORD $0x4e34cda1 // fmla v1.4s, v13.4s, v20.4s
+	WORD $0x4e35cdc2 // fmla v2.4s, v14.4s, v21.4s
+	WORD $0x4e35cde3 // fmla v3.4s, v15.4s, v21.4s
+	WORD $0x4e36ce04 // fmla v4.4s, v16.4s, v22.4s
+	WORD $0x4e36ce25 // fmla v5.4s, v17.4s, v22.4s
+	ADD $320, R0
+	ADD $192, R1
+	ADD $48, R2
+	ADD $48, R3
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13812 // zip1 v18.2d, v0.2d, v1.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17812 // zip2 v18.2d, v0.2d, v1.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33852 // zip1 v18.2d, v2.2d, v3.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37852 // zip2 v18.2d, v2.2d, v3.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53892 // zip1 v18.2d, v4.2d, v5.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57892 // zip2 v18.2d, v4.2d, v5.2d
+	FMOVQ F18, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideIntsMinsx7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsMinsx7NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F24
+	FMOVQ 64(R1), F25
+	FMOVQ 128(R1), F26
+	FMOVD 192(R1), F27
+	FMOVQ 0(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 16(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 16(R1), F24
+	FMOVQ 80(R1), F25
+	FMOVQ 144(R1), F26
+	FMOVD 200(R1), F27
+	FMOVQ 32(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 48(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 128(R0), F24
+	FMOVQ 144(R0), F25
+	WORD $0x4eb89d10 // mul v16.4s, v8.4s, v24.4s
+	WORD $0x4eb99d31 // mul v17.4s, v9.4s, v25.4s
+	WORD $0x4eb89d52 // mul v18.4s, v10.4s, v24.4s
+	WORD $0x4eb99d73 // mul v19.4s, v11.4s, v25.4s
+	WORD $0x4eb89d94 // mul v20.4s, v12.4s, v24.4s
+	WORD $0x4eb99db5 // mul v21.4s, v13.4s, v25.4s
+	WORD $0x4eb89dd6 // mul v22.4s, v14.4s, v24.4s
+	WORD $0x4eb99df7 // mul v23.4s, v15.4s, v25.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F24
+	FMOVQ 96(R1), F25
+	FMOVQ 160(R1), F26
+	FMOVD 208(R1), F27
+	FMOVQ 64(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 80(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 48(R1), F24
+	FMOVQ 112(R1), F25
+	FMOVQ 176(R1), F26
+	FMOVD 216(R1), F27
+	FMOVQ 96(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 112(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 160(R0), F24
+	FMOVQ 176(R0), F25
+	WORD $0x4eb89510 // mla v16.4s, v8.4s, v24.4s
+	WORD $0x4eb99531 // mla v17.4s, v9.4s, v25.4s
+	WORD $0x4eb89552 // mla v18.4s, v10.4s, v24.4s
+	WORD $0x4eb99573 // mla v19.4s, v11.4s, v25.4s
+	WORD $0x4eb89594 // mla v20.4s, v12.4s, v24.4s
+	WORD $0x4eb995b5 // mla v21.4s, v13.4s, v25.4s
+	WORD $0x4eb895d6 // mla v22.4s, v14.4s, v24.4s
+	WORD $0x4eb995f7 // mla v23.4s, v15.4s, v25.4s
+	FMOVQ 192(R0), F24
+	FMOVQ 208(R0), F25
+	FMOVD 0(R2), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 8(R2), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 16(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVS 24(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38de10 // fmul v16.4s, v16.4s, v24.4s
+	WORD $0x6e39de31 // fmul v17.4s, v17.4s, v25.4s
+	WORD $0x6e38de52 // fmul v18.4s, v18.4s, v24.4s
+	WORD $0x6e39de73 // fmul v19.4s, v19.4s, v25.4s
+	WORD $0x6e38de94 // fmul v20.4s, v20.4s, v24.4s
+	WORD $0x6e39deb5 // fmul v21.4s, v21.4s, v25.4s
+	WORD $0x6e38ded6 // fmul v22.4s, v22.4s, v24.4s
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x4e3ace00 // fmla v0.4s, v16.4s, v26.4s
+	WORD $0x4e3ace21 // fmla v1.4s, v17.4s, v26.4s
+	WORD $0x4e3bce42 // fmla v2.4s, v18.4s, v27.4s
+	WORD $0x4e3bce63 // fmla v3.4s, v19.4s, v27.4s
+	WORD $0x4e3cce84 // fmla v4.4s, v20.4s, v28.4s
+	WORD $0x4e3ccea5 // fmla v5.4s, v21.4s, v28.4s
+	WORD $0x4e3dcec6 // fmla v6.4s, v22.4s, v29.4s
+	WORD $0x4e3dcee7 // fmla v7.4s, v23.4s, v29.4s
+	FMOVQ 224(R0), F24
+	FMOVQ 240(R0), F25
+	FMOVD 0(R3), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 8(R3), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 16(R3), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVS 24(R3), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4eba9f10 // mul v16.4s, v24.4s, v26.4s
+	WORD $0x4eba9f31 // mul v17.4s, v25.4s, v26.4s
+	WORD $0x4ebb9f12 // mul v18.4s, v24.4s, v27.4s
+	WORD $0x4ebb9f33 // mul v19.4s, v25.4s, v27.4s
+	WORD $0x4ebc9f14 // mul v20.4s, v24.4s, v28.4s
+	WORD $0x4ebc9f35 // mul v21.4s, v25.4s, v28.4s
+	WORD $0x4ebd9f16 // mul v22.4s, v24.4s, v29.4s
+	WORD $0x4ebd9f37 // mul v23.4s, v25.4s, v29.4s
+	FMOVQ 256(R0), F24
+	FMOVQ 272(R0), F25
+	FMOVD 28(R3), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 36(R3), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 44(R3), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVS 52(R3), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4eba9710 // mla v16.4s, v24.4s, v26.4s
+	WORD $0x4eba9731 // mla v17.4s, v25.4s, v26.4s
+	WORD $0x4ebb9712 // mla v18.4s, v24.4s, v27.4s
+	WORD $0x4ebb9733 // mla v19.4s, v25.4s, v27.4s
+	WORD $0x4ebc9714 // mla v20.4s, v24.4s, v28.4s
+	WORD $0x4ebc9735 // mla v21.4s, v25.4s, v28.4s
+	WORD $0x4ebd9716 // mla v22.4s, v24.4s, v29.4s
+	WORD $0x4ebd9737 // mla v23.4s, v25.4s, v29.4s
+	FMOVQ 288(R0), F24
+	FMOVQ 304(R0), F25
+	FMOVD 0(R2), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 8(R2), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 16(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVS 24(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38de10 // fmul v16.4s, v16.4s, v24.4s
+	WORD $0x6e39de31 // fmul v17.4s, v17.4s, v25.4s
+	WORD $0x6e38de52 // fmul v18.4s, v18.4s, v24.4s
+	WORD $0x6e39de73 // fmul v19.4s, v19.4s, v25.4s
+	WORD $0x6e38de94 // fmul v20.4s, v20.4s, v24.4s
+	WORD $0x6e39deb5 // fmul v21.4s, v21.4s, v25.4s
+	WORD $0x6e38ded6 // fmul v22.4s, v22.4s, v24.4s
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x4e3ace00 // fmla v0.4s, v16.4s, v26.4s
+	WORD $0x4e3ace21 // fmla v1.4s, v17.4s, v26.4s
+	WORD $0x4e3bce42 // fmla v2.4s, v18.4s, v27.4s
+	WORD $0x4e3bce63 // fmla v3.4s, v19.4s, v27.4s
+	WORD $0x4e3cce84 // fmla v4.4s, v20.4s, v28.4s
+	WORD $0x4e3ccea5 // fmla v5.4s, v21.4s, v28.4s
+	WORD $0x4e3dcec6 // fmla v6.4s, v22.4s, v29.4s
+	WORD $0x4e3dcee7 // fmla v7.4s, v23.4s, v29.4s
+	ADD $320, R0
+	ADD $224, R1
+	ADD $56, R2
+	ADD $56, R3
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13818 // zip1 v24.2d, v0.2d, v1.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17818 // zip2 v24.2d, v0.2d, v1.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33858 // zip1 v24.2d, v2.2d, v3.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37858 // zip2 v24.2d, v2.2d, v3.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53898 // zip1 v24.2d, v4.2d, v5.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57898 // zip2 v24.2d, v4.2d, v5.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d8 // zip1 v24.2d, v6.2d, v7.2d
+	FMOVQ F24, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideIntsMinsx8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsMinsx8NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F24
+	FMOVQ 64(R1), F25
+	FMOVQ 128(R1), F26
+	FMOVQ 192(R1), F27
+	FMOVQ 0(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 16(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 16(R1), F24
+	FMOVQ 80(R1), F25
+	FMOVQ 144(R1), F26
+	FMOVQ 208(R1), F27
+	FMOVQ 32(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 48(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 128(R0), F24
+	FMOVQ 144(R0), F25
+	WORD $0x4eb89d10 // mul v16.4s, v8.4s, v24.4s
+	WORD $0x4eb99d31 // mul v17.4s, v9.4s, v25.4s
+	WORD $0x4eb89d52 // mul v18.4s, v10.4s, v24.4s
+	WORD $0x4eb99d73 // mul v19.4s, v11.4s, v25.4s
+	WORD $0x4eb89d94 // mul v20.4s, v12.4s, v24.4s
+	WORD $0x4eb99db5 // mul v21.4s, v13.4s, v25.4s
+	WORD $0x4eb89dd6 // mul v22.4s, v14.4s, v24.4s
+	WORD $0x4eb99df7 // mul v23.4s, v15.4s, v25.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F24
+	FMOVQ 96(R1), F25
+	FMOVQ 160(R1), F26
+	FMOVQ 224(R1), F27
+	FMOVQ 64(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 80(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 48(R1), F24
+	FMOVQ 112(R1), F25
+	FMOVQ 176(R1), F26
+	FMOVQ 240(R1), F27
+	FMOVQ 96(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 112(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 160(R0), F24
+	FMOVQ 176(R0), F25
+	WORD $0x4eb89510 // mla v16.4s, v8.4s, v24.4s
+	WORD $0x4eb99531 // mla v17.4s, v9.4s, v25.4s
+	WORD $0x4eb89552 // mla v18.4s, v10.4s, v24.4s
+	WORD $0x4eb99573 // mla v19.4s, v11.4s, v25.4s
+	WORD $0x4eb89594 // mla v20.4s, v12.4s, v24.4s
+	WORD $0x4eb995b5 // mla v21.4s, v13.4s, v25.4s
+	WORD $0x4eb895d6 // mla v22.4s, v14.4s, v24.4s
+	WORD $0x4eb995f7 // mla v23.4s, v15.4s, v25.4s
+	FMOVQ 192(R0), F24
+	FMOVQ 208(R0), F25
+	FMOVD 0(R2), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 8(R2), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 16(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 24(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38de10 // fmul v16.4s, v16.4s, v24.4s
+	WORD $0x6e39de31 // fmul v17.4s, v17.4s, v25.4s
+	WORD $0x6e38de52 // fmul v18.4s, v18.4s, v24.4s
+	WORD $0x6e39de73 // fmul v19.4s, v19.4s, v25.4s
+	WORD $0x6e38de94 // fmul v20.4s, v20.4s, v24.4s
+	WORD $0x6e39deb5 // fmul v21.4s, v21.4s, v25.4s
+	WORD $0x6e38ded6 // fmul v22.4s, v22.4s, v24.4s
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x4e3ace00 // fmla v0.4s, v16.4s, v26.4s
+	WORD $0x4e3ace21 // fmla v1.4s, v17.4s, v26.4s
+	WORD $0x4e3bce42 // fmla v2.4s, v18.4s, v27.4s
+	WORD $0x4e3bce63 // fmla v3.4s, v19.4s, v27.4s
+	WORD $0x4e3cce84 // fmla v4.4s, v20.4s, v28.4s
+	WORD $0x4e3ccea5 // fmla v5.4s, v21.4s, v28.4s
+	WORD $0x4e3dcec6 // fmla v6.4s, v22.4s, v29.4s
+	WORD $0x4e3dcee7 // fmla v7.4s, v23.4s, v29.4s
+	FMOVQ 224(R0), F24
+	FMOVQ 240(R0), F25
+	FMOVD 0(R3), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 8(R3), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 16(R3), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 24(R3), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4eba9f10 // mul v16.4s, v24.4s, v26.4s
+	WORD $0x4eba9f31 // mul v17.4s, v25.4s, v26.4s
+	WORD $0x4ebb9f12 // mul v18.4s, v24.4s, v27.4s
+	WORD $0x4ebb9f33 // mul v19.4s, v25.4s, v27.4s
+	WORD $0x4ebc9f14 // mul v20.4s, v24.4s, v28.4s
+	WORD $0x4ebc9f35 // mul v21.4s, v25.4s, v28.4s
+	WORD $0x4ebd9f16 // mul v22.4s, v24.4s, v29.4s
+	WORD $0x4ebd9f37 // mul v23.4s, v25.4s, v29.4s
+	FMOVQ 256(R0), F24
+	FMOVQ 272(R0), F25
+	FMOVD 32(R3), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 40(R3), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 48(R3), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 56(R3), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4eba9710 // mla v16.4s, v24.4s, v26.4s
+	WORD $0x4eba9731 // mla v17.4s, v25.4s, v26.4s
+	WORD $0x4ebb9712 // mla v18.4s, v24.4s, v27.4s
+	WORD $0x4ebb9733 // mla v19.4s, v25.4s, v27.4s
+	WORD $0x4ebc9714 // mla v20.4s, v24.4s, v28.4s
+	WORD $0x4ebc9735 // mla v21.4s, v25.4s, v28.4s
+	WORD $0x4ebd9716 // mla v22.4s, v24.4s, v29.4s
+	WORD $0x4ebd9737 // mla v23.4s, v25.4s, v29.4s
+	FMOVQ 288(R0), F24
+	FMOVQ 304(R0), F25
+	FMOVD 0(R2), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 8(R2), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 16(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 24(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38de10 // fmul v16.4s, v16.4s, v24.4s
+	WORD $0x6e39de31 // fmul v17.4s, v17.4s, v25.4s
+	WORD $0x6e38de52 // fmul v18.4s, v18.4s, v24.4s
+	WORD $0x6e39de73 // fmul v19.4s, v19.4s, v25.4s
+	WORD $0x6e38de94 // fmul v20.4s, v20.4s, v24.4s
+	WORD $0x6e39deb5 // fmul v21.4s, v21.4s, v25.4s
+	WORD $0x6e38ded6 // fmul v22.4s, v22.4s, v24.4s
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x4e3ace00 // fmla v0.4s, v16.4s, v26.4s
+	WORD $0x4e3ace21 // fmla v1.4s, v17.4s, v26.4s
+	WORD $0x4e3bce42 // fmla v2.4s, v18.4s, v27.4s
+	WORD $0x4e3bce63 // fmla v3.4s, v19.4s, v27.4s
+	WORD $0x4e3cce84 // fmla v4.4s, v20.4s, v28.4s
+	WORD $0x4e3ccea5 // fmla v5.4s, v21.4s, v28.4s
+	WORD $0x4e3dcec6 // fmla v6.4s, v22.4s, v29.4s
+	WORD $0x4e3dcee7 // fmla v7.4s, v23.4s, v29.4s
+	ADD $320, R0
+	ADD $256, R1
+	ADD $64, R2
+	ADD $64, R3
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13818 // zip1 v24.2d, v0.2d, v1.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17818 // zip2 v24.2d, v0.2d, v1.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33858 // zip1 v24.2d, v2.2d, v3.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37858 // zip2 v24.2d, v2.2d, v3.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53898 // zip1 v24.2d, v4.2d, v5.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57898 // zip2 v24.2d, v4.2d, v5.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d8 // zip1 v24.2d, v6.2d, v7.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec778d8 // zip2 v24.2d, v6.2d, v7.2d
+	FMOVQ F24, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func widenQ3KNEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenQ3KNEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e4ff // movi v31.16b, #0x7
+	WORD $0x4f00e49e // movi v30.16b, #0x4
+	WORD $0x4f00e494 // movi v20.16b, #0x4
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 64(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 128(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 0(R0), F8
+	WORD $0x6f0a0500 // ushr v0.16b, v8.16b, #6
+	FMOVQ 128(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d00 // bit v0.16b, v8.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 64(R0), F8
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	FMOVQ 128(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d01 // bit v1.16b, v8.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 80(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 144(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 16(R0), F8
+	WORD $0x6f0a0500 // ushr v0.16b, v8.16b, #6
+	FMOVQ 144(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d00 // bit v0.16b, v8.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 80(R0), F8
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	FMOVQ 144(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d01 // bit v1.16b, v8.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 96(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 160(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 32(R0), F8
+	WORD $0x6f0a0500 // ushr v0.16b, v8.16b, #6
+	FMOVQ 160(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d00 // bit v0.16b, v8.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 96(R0), F8
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	FMOVQ 160(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d01 // bit v1.16b, v8.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 112(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 176(R0), F8
+	WORD $0x4e3f1d00 // and v0.16b, v8.16b, v31.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	WORD $0x6f0d0501 // ushr v1.16b, v8.16b, #3
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 48(R0), F8
+	WORD $0x6f0a0500 // ushr v0.16b, v8.16b, #6
+	FMOVQ 176(R0), F8
+	WORD $0x6f0c0508 // ushr v8.16b, v8.16b, #4
+	WORD $0x6ebe1d00 // bit v0.16b, v8.16b, v30.16b
+	WORD $0x6e348400 // sub v0.16b, v0.16b, v20.16b
+	FMOVQ 112(R0), F8
+	WORD $0x6f0a0501 // ushr v1.16b, v8.16b, #6
+	FMOVQ 176(R0), F8
+	WORD $0x6f0b0508 // ushr v8.16b, v8.16b, #5
+	WORD $0x6ebe1d01 // bit v1.16b, v8.16b, v30.16b
+	WORD $0x6e348421 // sub v1.16b, v1.16b, v20.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVS 192(R0), F4
+	WORD $0x0f08a484 // sxtl v4.8h, v4.8b
+	WORD $0x0f10a484 // sxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	FMOVS 208(R0), F4
+	WORD $0x0f08a484 // sxtl v4.8h, v4.8b
+	WORD $0x0f10a484 // sxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R1)
+	FMOVQ F11, 176(R1)
+	WORD $0x4edd3baa // zip1 v10.2d, v29.2d, v29.2d
+	WORD $0x4edd7bab // zip2 v11.2d, v29.2d, v29.2d
+	FMOVQ F10, 192(R1)
+	FMOVQ F11, 208(R1)
+	FMOVS 196(R0), F4
+	WORD $0x0f08a484 // sxtl v4.8h, v4.8b
+	WORD $0x0f10a484 // sxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVS 212(R0), F4
+	WORD $0x0f08a484 // sxtl v4.8h, v4.8b
+	WORD $0x0f10a484 // sxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R4)
+	FMOVQ F11, 176(R4)
+	WORD $0x4edc3b8a // zip1 v10.2d, v28.2d, v28.2d
+	WORD $0x4edc7b8b // zip2 v11.2d, v28.2d, v28.2d
+	FMOVQ F10, 192(R4)
+	FMOVQ F11, 208(R4)
+	FMOVS 200(R0), F4
+	WORD $0x0f08a484 // sxtl v4.8h, v4.8b
+	WORD $0x0f10a484 // sxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	FMOVS 216(R0), F4
+	WORD $0x0f08a484 // sxtl v4.8h, v4.8b
+	WORD $0x0f10a484 // sxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R5)
+	FMOVQ F11, 176(R5)
+	WORD $0x4edb3b6a // zip1 v10.2d, v27.2d, v27.2d
+	WORD $0x4edb7b6b // zip2 v11.2d, v27.2d, v27.2d
+	FMOVQ F10, 192(R5)
+	FMOVQ F11, 208(R5)
+	FMOVS 204(R0), F4
+	WORD $0x0f08a484 // sxtl v4.8h, v4.8b
+	WORD $0x0f10a484 // sxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	FMOVS 220(R0), F4
+	WORD $0x0f08a484 // sxtl v4.8h, v4.8b
+	WORD $0x0f10a484 // sxtl v4.4s, v4.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 160(R6)
+	FMOVQ F11, 176(R6)
+	WORD $0x4eda3b4a // zip1 v10.2d, v26.2d, v26.2d
+	WORD $0x4eda7b4b // zip2 v11.2d, v26.2d, v26.2d
+	FMOVQ F10, 192(R6)
+	FMOVQ F11, 208(R6)
+	ADD $224, R0
+	ADD $224, R1
+	ADD $224, R4
+	ADD $224, R5
+	ADD $224, R6
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func mulWideIntsx4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsx4NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+block:
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 0(R1), F12
+	FMOVQ 64(R1), F13
+	FMOVQ 0(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 16(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 16(R1), F12
+	FMOVQ 80(R1), F13
+	FMOVQ 32(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 48(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 128(R0), F12
+	FMOVQ 144(R0), F13
+	WORD $0x4eac9c88 // mul v8.4s, v4.4s, v12.4s
+	WORD $0x4ead9ca9 // mul v9.4s, v5.4s, v13.4s
+	WORD $0x4eac9cca // mul v10.4s, v6.4s, v12.4s
+	WORD $0x4ead9ceb // mul v11.4s, v7.4s, v13.4s
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	FMOVQ 32(R1), F12
+	FMOVQ 96(R1), F13
+	FMOVQ 64(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 80(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 48(R1), F12
+	FMOVQ 112(R1), F13
+	FMOVQ 96(R0), F14
+	WORD $0x4e8ea584 // smmla v4.4s, v12.16b, v14.16b
+	WORD $0x4e8ea5a6 // smmla v6.4s, v13.16b, v14.16b
+	FMOVQ 112(R0), F15
+	WORD $0x4e8fa585 // smmla v5.4s, v12.16b, v15.16b
+	WORD $0x4e8fa5a7 // smmla v7.4s, v13.16b, v15.16b
+	FMOVQ 160(R0), F12
+	FMOVQ 176(R0), F13
+	WORD $0x4eac9488 // mla v8.4s, v4.4s, v12.4s
+	WORD $0x4ead94a9 // mla v9.4s, v5.4s, v13.4s
+	WORD $0x4eac94ca // mla v10.4s, v6.4s, v12.4s
+	WORD $0x4ead94eb // mla v11.4s, v7.4s, v13.4s
+	FMOVQ 192(R0), F12
+	FMOVQ 208(R0), F13
+	FMOVD 0(R2), F14
+	WORD $0x4e8e39ce // zip1 v14.4s, v14.4s, v14.4s
+	FMOVD 8(R2), F15
+	WORD $0x4e8f39ef // zip1 v15.4s, v15.4s, v15.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x4e2ecd00 // fmla v0.4s, v8.4s, v14.4s
+	WORD $0x4e2ecd21 // fmla v1.4s, v9.4s, v14.4s
+	WORD $0x4e2fcd42 // fmla v2.4s, v10.4s, v15.4s
+	WORD $0x4e2fcd63 // fmla v3.4s, v11.4s, v15.4s
+	ADD $224, R0
+	ADD $128, R1
+	ADD $32, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec1380c // zip1 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec1780c // zip2 v12.2d, v0.2d, v1.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3384c // zip1 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec3784c // zip2 v12.2d, v2.2d, v3.2d
+	FMOVQ F12, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideIntsx5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsx5NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F18
+	FMOVQ 64(R1), F19
+	FMOVD 128(R1), F20
+	FMOVQ 0(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 16(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 16(R1), F18
+	FMOVQ 80(R1), F19
+	FMOVD 136(R1), F20
+	FMOVQ 32(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 48(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 128(R0), F18
+	FMOVQ 144(R0), F19
+	WORD $0x4eb29ccc // mul v12.4s, v6.4s, v18.4s
+	WORD $0x4eb39ced // mul v13.4s, v7.4s, v19.4s
+	WORD $0x4eb29d0e // mul v14.4s, v8.4s, v18.4s
+	WORD $0x4eb39d2f // mul v15.4s, v9.4s, v19.4s
+	WORD $0x4eb29d50 // mul v16.4s, v10.4s, v18.4s
+	WORD $0x4eb39d71 // mul v17.4s, v11.4s, v19.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 32(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVD 144(R1), F20
+	FMOVQ 64(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 80(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 48(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVD 152(R1), F20
+	FMOVQ 96(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 112(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 160(R0), F18
+	FMOVQ 176(R0), F19
+	WORD $0x4eb294cc // mla v12.4s, v6.4s, v18.4s
+	WORD $0x4eb394ed // mla v13.4s, v7.4s, v19.4s
+	WORD $0x4eb2950e // mla v14.4s, v8.4s, v18.4s
+	WORD $0x4eb3952f // mla v15.4s, v9.4s, v19.4s
+	WORD $0x4eb29550 // mla v16.4s, v10.4s, v18.4s
+	WORD $0x4eb39571 // mla v17.4s, v11.4s, v19.4s
+	FMOVQ 192(R0), F18
+	FMOVQ 208(R0), F19
+	FMOVD 0(R2), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 8(R2), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVS 16(R2), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e32dd8c // fmul v12.4s, v12.4s, v18.4s
+	WORD $0x6e33ddad // fmul v13.4s, v13.4s, v19.4s
+	WORD $0x6e32ddce // fmul v14.4s, v14.4s, v18.4s
+	WORD $0x6e33ddef // fmul v15.4s, v15.4s, v19.4s
+	WORD $0x6e32de10 // fmul v16.4s, v16.4s, v18.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e34cd80 // fmla v0.4s, v12.4s, v20.4s
+	WORD $0x4e34cda1 // fmla v1.4s, v13.4s, v20.4s
+	WORD $0x4e35cdc2 // fmla v2.4s, v14.4s, v21.4s
+	WORD $0x4e35cde3 // fmla v3.4s, v15.4s, v21.4s
+	WORD $0x4e36ce04 // fmla v4.4s, v16.4s, v22.4s
+	WORD $0x4e36ce25 // fmla v5.4s, v17.4s, v22.4s
+	ADD $224, R0
+	ADD $160, R1
+	ADD $40, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13812 // zip1 v18.2d, v0.2d, v1.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17812 // zip2 v18.2d, v0.2d, v1.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33852 // zip1 v18.2d, v2.2d, v3.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37852 // zip2 v18.2d, v2.2d, v3.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53892 // zip1 v18.2d, v4.2d, v5.2d
+	FMOVQ F18, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideIntsx6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsx6NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+block:
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 0(R1), F18
+	FMOVQ 64(R1), F19
+	FMOVQ 128(R1), F20
+	FMOVQ 0(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 16(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 16(R1), F18
+	FMOVQ 80(R1), F19
+	FMOVQ 144(R1), F20
+	FMOVQ 32(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 48(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 128(R0), F18
+	FMOVQ 144(R0), F19
+	WORD $0x4eb29ccc // mul v12.4s, v6.4s, v18.4s
+	WORD $0x4eb39ced // mul v13.4s, v7.4s, v19.4s
+	WORD $0x4eb29d0e // mul v14.4s, v8.4s, v18.4s
+	WORD $0x4eb39d2f // mul v15.4s, v9.4s, v19.4s
+	WORD $0x4eb29d50 // mul v16.4s, v10.4s, v18.4s
+	WORD $0x4eb39d71 // mul v17.4s, v11.4s, v19.4s
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	FMOVQ 32(R1), F18
+	FMOVQ 96(R1), F19
+	FMOVQ 160(R1), F20
+	FMOVQ 64(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 80(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 48(R1), F18
+	FMOVQ 112(R1), F19
+	FMOVQ 176(R1), F20
+	FMOVQ 96(R0), F21
+	WORD $0x4e95a646 // smmla v6.4s, v18.16b, v21.16b
+	WORD $0x4e95a668 // smmla v8.4s, v19.16b, v21.16b
+	WORD $0x4e95a68a // smmla v10.4s, v20.16b, v21.16b
+	FMOVQ 112(R0), F22
+	WORD $0x4e96a647 // smmla v7.4s, v18.16b, v22.16b
+	WORD $0x4e96a669 // smmla v9.4s, v19.16b, v22.16b
+	WORD $0x4e96a68b // smmla v11.4s, v20.16b, v22.16b
+	FMOVQ 160(R0), F18
+	FMOVQ 176(R0), F19
+	WORD $0x4eb294cc // mla v12.4s, v6.4s, v18.4s
+	WORD $0x4eb394ed // mla v13.4s, v7.4s, v19.4s
+	WORD $0x4eb2950e // mla v14.4s, v8.4s, v18.4s
+	WORD $0x4eb3952f // mla v15.4s, v9.4s, v19.4s
+	WORD $0x4eb29550 // mla v16.4s, v10.4s, v18.4s
+	WORD $0x4eb39571 // mla v17.4s, v11.4s, v19.4s
+	FMOVQ 192(R0), F18
+	FMOVQ 208(R0), F19
+	FMOVD 0(R2), F20
+	WORD $0x4e943a94 // zip1 v20.4s, v20.4s, v20.4s
+	FMOVD 8(R2), F21
+	WORD $0x4e953ab5 // zip1 v21.4s, v21.4s, v21.4s
+	FMOVD 16(R2), F22
+	WORD $0x4e963ad6 // zip1 v22.4s, v22.4s, v22.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e32dd8c // fmul v12.4s, v12.4s, v18.4s
+	WORD $0x6e33ddad // fmul v13.4s, v13.4s, v19.4s
+	WORD $0x6e32ddce // fmul v14.4s, v14.4s, v18.4s
+	WORD $0x6e33ddef // fmul v15.4s, v15.4s, v19.4s
+	WORD $0x6e32de10 // fmul v16.4s, v16.4s, v18.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e34cd80 // fmla v0.4s, v12.4s, v20.4s
+	WORD $0x4e34cda1 // fmla v1.4s, v13.4s, v20.4s
+	WORD $0x4e35cdc2 // fmla v2.4s, v14.4s, v21.4s
+	WORD $0x4e35cde3 // fmla v3.4s, v15.4s, v21.4s
+	WORD $0x4e36ce04 // fmla v4.4s, v16.4s, v22.4s
+	WORD $0x4e36ce25 // fmla v5.4s, v17.4s, v22.4s
+	ADD $224, R0
+	ADD $192, R1
+	ADD $48, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13812 // zip1 v18.2d, v0.2d, v1.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17812 // zip2 v18.2d, v0.2d, v1.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33852 // zip1 v18.2d, v2.2d, v3.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37852 // zip2 v18.2d, v2.2d, v3.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53892 // zip1 v18.2d, v4.2d, v5.2d
+	FMOVQ F18, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57892 // zip2 v18.2d, v4.2d, v5.2d
+	FMOVQ F18, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideIntsx7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsx7NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F24
+	FMOVQ 64(R1), F25
+	FMOVQ 128(R1), F26
+	FMOVD 192(R1), F27
+	FMOVQ 0(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 16(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 16(R1), F24
+	FMOVQ 80(R1), F25
+	FMOVQ 144(R1), F26
+	FMOVD 200(R1), F27
+	FMOVQ 32(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 48(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 128(R0), F24
+	FMOVQ 144(R0), F25
+	WORD $0x4eb89d10 // mul v16.4s, v8.4s, v24.4s
+	WORD $0x4eb99d31 // mul v17.4s, v9.4s, v25.4s
+	WORD $0x4eb89d52 // mul v18.4s, v10.4s, v24.4s
+	WORD $0x4eb99d73 // mul v19.4s, v11.4s, v25.4s
+	WORD $0x4eb89d94 // mul v20.4s, v12.4s, v24.4s
+	WORD $0x4eb99db5 // mul v21.4s, v13.4s, v25.4s
+	WORD $0x4eb89dd6 // mul v22.4s, v14.4s, v24.4s
+	WORD $0x4eb99df7 // mul v23.4s, v15.4s, v25.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F24
+	FMOVQ 96(R1), F25
+	FMOVQ 160(R1), F26
+	FMOVD 208(R1), F27
+	FMOVQ 64(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 80(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 48(R1), F24
+	FMOVQ 112(R1), F25
+	FMOVQ 176(R1), F26
+	FMOVD 216(R1), F27
+	FMOVQ 96(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 112(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 160(R0), F24
+	FMOVQ 176(R0), F25
+	WORD $0x4eb89510 // mla v16.4s, v8.4s, v24.4s
+	WORD $0x4eb99531 // mla v17.4s, v9.4s, v25.4s
+	WORD $0x4eb89552 // mla v18.4s, v10.4s, v24.4s
+	WORD $0x4eb99573 // mla v19.4s, v11.4s, v25.4s
+	WORD $0x4eb89594 // mla v20.4s, v12.4s, v24.4s
+	WORD $0x4eb995b5 // mla v21.4s, v13.4s, v25.4s
+	WORD $0x4eb895d6 // mla v22.4s, v14.4s, v24.4s
+	WORD $0x4eb995f7 // mla v23.4s, v15.4s, v25.4s
+	FMOVQ 192(R0), F24
+	FMOVQ 208(R0), F25
+	FMOVD 0(R2), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 8(R2), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 16(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVS 24(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38de10 // fmul v16.4s, v16.4s, v24.4s
+	WORD $0x6e39de31 // fmul v17.4s, v17.4s, v25.4s
+	WORD $0x6e38de52 // fmul v18.4s, v18.4s, v24.4s
+	WORD $0x6e39de73 // fmul v19.4s, v19.4s, v25.4s
+	WORD $0x6e38de94 // fmul v20.4s, v20.4s, v24.4s
+	WORD $0x6e39deb5 // fmul v21.4s, v21.4s, v25.4s
+	WORD $0x6e38ded6 // fmul v22.4s, v22.4s, v24.4s
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x4e3ace00 // fmla v0.4s, v16.4s, v26.4s
+	WORD $0x4e3ace21 // fmla v1.4s, v17.4s, v26.4s
+	WORD $0x4e3bce42 // fmla v2.4s, v18.4s, v27.4s
+	WORD $0x4e3bce63 // fmla v3.4s, v19.4s, v27.4s
+	WORD $0x4e3cce84 // fmla v4.4s, v20.4s, v28.4s
+	WORD $0x4e3ccea5 // fmla v5.4s, v21.4s, v28.4s
+	WORD $0x4e3dcec6 // fmla v6.4s, v22.4s, v29.4s
+	WORD $0x4e3dcee7 // fmla v7.4s, v23.4s, v29.4s
+	ADD $224, R0
+	ADD $224, R1
+	ADD $56, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13818 // zip1 v24.2d, v0.2d, v1.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17818 // zip2 v24.2d, v0.2d, v1.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33858 // zip1 v24.2d, v2.2d, v3.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37858 // zip2 v24.2d, v2.2d, v3.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53898 // zip1 v24.2d, v4.2d, v5.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57898 // zip2 v24.2d, v4.2d, v5.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d8 // zip1 v24.2d, v6.2d, v7.2d
+	FMOVQ F24, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func mulWideIntsx8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+TEXT ·mulWideIntsx8NEONMM(SB), NOSPLIT, $0-56
+	MOVD w+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD f+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD blocks+48(FP), R6
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD R3, R13
+	MOVD R6, R14
+	MOVD $4, R10
+part:
+	MOVD R11, R1
+	MOVD R12, R2
+	MOVD R13, R3
+	MOVD R14, R6
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+block:
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 0(R1), F24
+	FMOVQ 64(R1), F25
+	FMOVQ 128(R1), F26
+	FMOVQ 192(R1), F27
+	FMOVQ 0(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 16(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 16(R1), F24
+	FMOVQ 80(R1), F25
+	FMOVQ 144(R1), F26
+	FMOVQ 208(R1), F27
+	FMOVQ 32(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 48(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 128(R0), F24
+	FMOVQ 144(R0), F25
+	WORD $0x4eb89d10 // mul v16.4s, v8.4s, v24.4s
+	WORD $0x4eb99d31 // mul v17.4s, v9.4s, v25.4s
+	WORD $0x4eb89d52 // mul v18.4s, v10.4s, v24.4s
+	WORD $0x4eb99d73 // mul v19.4s, v11.4s, v25.4s
+	WORD $0x4eb89d94 // mul v20.4s, v12.4s, v24.4s
+	WORD $0x4eb99db5 // mul v21.4s, v13.4s, v25.4s
+	WORD $0x4eb89dd6 // mul v22.4s, v14.4s, v24.4s
+	WORD $0x4eb99df7 // mul v23.4s, v15.4s, v25.4s
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	FMOVQ 32(R1), F24
+	FMOVQ 96(R1), F25
+	FMOVQ 160(R1), F26
+	FMOVQ 224(R1), F27
+	FMOVQ 64(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 80(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 48(R1), F24
+	FMOVQ 112(R1), F25
+	FMOVQ 176(R1), F26
+	FMOVQ 240(R1), F27
+	FMOVQ 96(R0), F28
+	WORD $0x4e9ca708 // smmla v8.4s, v24.16b, v28.16b
+	WORD $0x4e9ca72a // smmla v10.4s, v25.16b, v28.16b
+	WORD $0x4e9ca74c // smmla v12.4s, v26.16b, v28.16b
+	WORD $0x4e9ca76e // smmla v14.4s, v27.16b, v28.16b
+	FMOVQ 112(R0), F29
+	WORD $0x4e9da709 // smmla v9.4s, v24.16b, v29.16b
+	WORD $0x4e9da72b // smmla v11.4s, v25.16b, v29.16b
+	WORD $0x4e9da74d // smmla v13.4s, v26.16b, v29.16b
+	WORD $0x4e9da76f // smmla v15.4s, v27.16b, v29.16b
+	FMOVQ 160(R0), F24
+	FMOVQ 176(R0), F25
+	WORD $0x4eb89510 // mla v16.4s, v8.4s, v24.4s
+	WORD $0x4eb99531 // mla v17.4s, v9.4s, v25.4s
+	WORD $0x4eb89552 // mla v18.4s, v10.4s, v24.4s
+	WORD $0x4eb99573 // mla v19.4s, v11.4s, v25.4s
+	WORD $0x4eb89594 // mla v20.4s, v12.4s, v24.4s
+	WORD $0x4eb995b5 // mla v21.4s, v13.4s, v25.4s
+	WORD $0x4eb895d6 // mla v22.4s, v14.4s, v24.4s
+	WORD $0x4eb995f7 // mla v23.4s, v15.4s, v25.4s
+	FMOVQ 192(R0), F24
+	FMOVQ 208(R0), F25
+	FMOVD 0(R2), F26
+	WORD $0x4e9a3b5a // zip1 v26.4s, v26.4s, v26.4s
+	FMOVD 8(R2), F27
+	WORD $0x4e9b3b7b // zip1 v27.4s, v27.4s, v27.4s
+	FMOVD 16(R2), F28
+	WORD $0x4e9c3b9c // zip1 v28.4s, v28.4s, v28.4s
+	FMOVD 24(R2), F29
+	WORD $0x4e9d3bbd // zip1 v29.4s, v29.4s, v29.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e38de10 // fmul v16.4s, v16.4s, v24.4s
+	WORD $0x6e39de31 // fmul v17.4s, v17.4s, v25.4s
+	WORD $0x6e38de52 // fmul v18.4s, v18.4s, v24.4s
+	WORD $0x6e39de73 // fmul v19.4s, v19.4s, v25.4s
+	WORD $0x6e38de94 // fmul v20.4s, v20.4s, v24.4s
+	WORD $0x6e39deb5 // fmul v21.4s, v21.4s, v25.4s
+	WORD $0x6e38ded6 // fmul v22.4s, v22.4s, v24.4s
+	WORD $0x6e39def7 // fmul v23.4s, v23.4s, v25.4s
+	WORD $0x4e3ace00 // fmla v0.4s, v16.4s, v26.4s
+	WORD $0x4e3ace21 // fmla v1.4s, v17.4s, v26.4s
+	WORD $0x4e3bce42 // fmla v2.4s, v18.4s, v27.4s
+	WORD $0x4e3bce63 // fmla v3.4s, v19.4s, v27.4s
+	WORD $0x4e3cce84 // fmla v4.4s, v20.4s, v28.4s
+	WORD $0x4e3ccea5 // fmla v5.4s, v21.4s, v28.4s
+	WORD $0x4e3dcec6 // fmla v6.4s, v22.4s, v29.4s
+	WORD $0x4e3dcee7 // fmla v7.4s, v23.4s, v29.4s
+	ADD $224, R0
+	ADD $256, R1
+	ADD $64, R2
+	SUBS $1, R6
+	BNE block
+	MOVD R4, R9
+	WORD $0x4ec13818 // zip1 v24.2d, v0.2d, v1.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec17818 // zip2 v24.2d, v0.2d, v1.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec33858 // zip1 v24.2d, v2.2d, v3.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec37858 // zip2 v24.2d, v2.2d, v3.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec53898 // zip1 v24.2d, v4.2d, v5.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec57898 // zip2 v24.2d, v4.2d, v5.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec738d8 // zip1 v24.2d, v6.2d, v7.2d
+	FMOVQ F24, 0(R9)
+	ADD R5, R9
+	WORD $0x4ec778d8 // zip2 v24.2d, v6.2d, v7.2d
+	FMOVQ F24, 0(R9)
+	ADD $16, R4
+	SUBS $1, R10
+	BNE part
+	RET
+
+// func widenIQ4NLNEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenIQ4NLNEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 256(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 264(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 272(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 280(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	ADD $288, R0
+	ADD $160, R1
+	ADD $160, R4
+	ADD $160, R5
+	ADD $160, R6
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenIQ4NLNEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenIQ4NLNEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 256(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 264(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 272(R0), F4
+	WORD $0x0e217884 // fcvtl v4.4s, v4.4h
+	FMOVD 280(R0), F5
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	ADD $288, R0
+	ADD $640, R1
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenIQ4XSNEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenIQ4XSNEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 256(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 264(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	ADD $272, R0
+	ADD $160, R1
+	ADD $160, R4
+	ADD $160, R5
+	ADD $160, R6
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenIQ4XSNEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenIQ4XSNEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookIQ4<>(SB), R15
+	FMOVQ 0(R15), F30
+block:
+	MOVD R0, R8
+	FMOVD 0(R8), F29
+	WORD $0x0e217bbd // fcvtl v29.4s, v29.4h
+	FMOVD 8(R8), F28
+	WORD $0x0e217b9c // fcvtl v28.4s, v28.4h
+	FMOVD 16(R8), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVD 24(R8), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	ADD $32, R0
+	MOVD $8, R7
+sub:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 256(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3cdca5 // fmul v5.4s, v5.4s, v28.4s
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 264(R0), F6
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x0f10a4c4 // sxtl v4.4s, v6.4h
+	WORD $0x4f10a4c5 // sxtl2 v5.4s, v6.8h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3bdc84 // fmul v4.4s, v4.4s, v27.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3adca5 // fmul v5.4s, v5.4s, v26.4s
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	ADD $272, R0
+	ADD $640, R1
+	SUBS $1, R7
+	BNE sub
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenMXFP4NEONMM(w *byte, out *byte, part int, blocks int)
+TEXT ·widenMXFP4NEONMM(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	FMOVQ F3, 16(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R1)
+	FMOVQ F3, 48(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R1)
+	FMOVQ F3, 80(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R1)
+	FMOVQ F3, 112(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R4)
+	FMOVQ F3, 16(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R4)
+	FMOVQ F3, 48(R4)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R4)
+	FMOVQ F3, 80(R4)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R4)
+	FMOVQ F3, 112(R4)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R5)
+	FMOVQ F3, 16(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R5)
+	FMOVQ F3, 48(R5)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R5)
+	FMOVQ F3, 80(R5)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R5)
+	FMOVQ F3, 112(R5)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 0(R6)
+	FMOVQ F3, 16(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 32(R6)
+	FMOVQ F3, 48(R6)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 64(R6)
+	FMOVQ F3, 80(R6)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	WORD $0x4e813802 // zip1 v2.4s, v0.4s, v1.4s
+	WORD $0x4e817803 // zip2 v3.4s, v0.4s, v1.4s
+	FMOVQ F2, 96(R6)
+	FMOVQ F3, 112(R6)
+	FMOVD 256(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x6ea66484 // umax v4.4s, v4.4s, v6.4s
+	WORD $0x4f3754a5 // shl v5.4s, v5.4s, #23
+	WORD $0x6ea664a5 // umax v5.4s, v5.4s, v6.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	WORD $0x6e26dc84 // fmul v4.4s, v4.4s, v6.4s
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R1)
+	FMOVQ F11, 144(R1)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R4)
+	FMOVQ F11, 144(R4)
+	FMOVD 264(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x6ea66484 // umax v4.4s, v4.4s, v6.4s
+	WORD $0x4f3754a5 // shl v5.4s, v5.4s, #23
+	WORD $0x6ea664a5 // umax v5.4s, v5.4s, v6.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	WORD $0x6e26dc84 // fmul v4.4s, v4.4s, v6.4s
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	WORD $0x4ec4388a // zip1 v10.2d, v4.2d, v4.2d
+	WORD $0x4ec4788b // zip2 v11.2d, v4.2d, v4.2d
+	FMOVQ F10, 128(R5)
+	FMOVQ F11, 144(R5)
+	WORD $0x4ec538aa // zip1 v10.2d, v5.2d, v5.2d
+	WORD $0x4ec578ab // zip2 v11.2d, v5.2d, v5.2d
+	FMOVQ F10, 128(R6)
+	FMOVQ F11, 144(R6)
+	ADD $272, R0
+	ADD $160, R1
+	ADD $160, R4
+	ADD $160, R5
+	ADD $160, R6
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func widenMXFP4NEON(w *byte, out *byte, part int, blocks int)
+TEXT ·widenMXFP4NEON(SB), NOSPLIT, $0-32
+	MOVD w+0(FP), R0
+	MOVD out+8(FP), R1
+	MOVD part+16(FP), R2
+	MOVD blocks+24(FP), R3
+	ADD R2, R1, R4
+	ADD R2, R4, R5
+	ADD R2, R5, R6
+	WORD $0x4f00e5ff // movi v31.16b, #0xf
+	MOVD $bookMX4<>(SB), R15
+	FMOVQ 0(R15), F30
+block:
+	FMOVQ 0(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 0(R1)
+	FMOVQ F1, 64(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 128(R1)
+	FMOVQ F1, 192(R1)
+	FMOVQ 0(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 64(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 256(R1)
+	FMOVQ F1, 320(R1)
+	FMOVQ 128(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 192(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 384(R1)
+	FMOVQ F1, 448(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 16(R1)
+	FMOVQ F1, 80(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 144(R1)
+	FMOVQ F1, 208(R1)
+	FMOVQ 16(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 80(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 272(R1)
+	FMOVQ F1, 336(R1)
+	FMOVQ 144(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 208(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 400(R1)
+	FMOVQ F1, 464(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 32(R1)
+	FMOVQ F1, 96(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 160(R1)
+	FMOVQ F1, 224(R1)
+	FMOVQ 32(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 96(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 288(R1)
+	FMOVQ F1, 352(R1)
+	FMOVQ 160(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 224(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 416(R1)
+	FMOVQ F1, 480(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 48(R1)
+	FMOVQ F1, 112(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 176(R1)
+	FMOVQ F1, 240(R1)
+	FMOVQ 48(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 112(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 304(R1)
+	FMOVQ F1, 368(R1)
+	FMOVQ 176(R0), F0
+	WORD $0x6f0c0400 // ushr v0.16b, v0.16b, #4
+	WORD $0x4e0003c0 // tbl v0.16b, {v30.16b}, v0.16b
+	FMOVQ 240(R0), F1
+	WORD $0x6f0c0421 // ushr v1.16b, v1.16b, #4
+	WORD $0x4e0103c1 // tbl v1.16b, {v30.16b}, v1.16b
+	FMOVQ F0, 432(R1)
+	FMOVQ F1, 496(R1)
+	FMOVD 256(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x6ea66484 // umax v4.4s, v4.4s, v6.4s
+	WORD $0x4f3754a5 // shl v5.4s, v5.4s, #23
+	WORD $0x6ea664a5 // umax v5.4s, v5.4s, v6.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	WORD $0x6e26dc84 // fmul v4.4s, v4.4s, v6.4s
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	FMOVQ F4, 512(R1)
+	FMOVQ F5, 528(R1)
+	FMOVD 264(R0), F6
+	WORD $0x2f08a4c6 // uxtl v6.8h, v6.8b
+	WORD $0x2f10a4c4 // uxtl v4.4s, v6.4h
+	WORD $0x6f10a4c5 // uxtl2 v5.4s, v6.8h
+	MOVD $0x00400000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x6ea66484 // umax v4.4s, v4.4s, v6.4s
+	WORD $0x4f3754a5 // shl v5.4s, v5.4s, #23
+	WORD $0x6ea664a5 // umax v5.4s, v5.4s, v6.4s
+	MOVD $0x3f000000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	WORD $0x6e26dc84 // fmul v4.4s, v4.4s, v6.4s
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	FMOVQ F4, 544(R1)
+	FMOVQ F5, 560(R1)
+	ADD $272, R0
+	ADD $640, R1
+	SUBS $1, R3
+	BNE block
+	RET
+
+// func pairRowsNEON(q *int8, rows int, blocks int)
+TEXT ·pairRowsNEON(SB), NOSPLIT, $0-24
+	MOVD q+0(FP), R0
+	MOVD rows+8(FP), R1
+	MOVD blocks+16(FP), R2
+block:
+	MOVD R1, R3
+pair:
+	SUBS $2, R3
+	BLT rest
+	FMOVQ 0(R0), F0
+	FMOVQ 16(R0), F1
+	FMOVQ 32(R0), F2
+	FMOVQ 48(R0), F3
+	WORD $0x4ec23804 // zip1 v4.2d, v0.2d, v2.2d
+	WORD $0x4ec27805 // zip2 v5.2d, v0.2d, v2.2d
+	FMOVQ F4, 0(R0)
+	FMOVQ F5, 16(R0)
+	WORD $0x4ec33824 // zip1 v4.2d, v1.2d, v3.2d
+	WORD $0x4ec37825 // zip2 v5.2d, v1.2d, v3.2d
+	FMOVQ F4, 32(R0)
+	FMOVQ F5, 48(R0)
+	ADD $64, R0
+	B pair
+rest:
+	ADDS $2, R3
+	BEQ next
+	ADD $32, R0
+next:
+	SUBS $1, R2
+	BNE block
+	RET

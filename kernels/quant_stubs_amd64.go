@@ -2084,16 +2084,6 @@ func mulBF16x12AVX512(w *byte, x *float32, step int, y *float32, stride int, col
 //go:noescape
 func widenQ40AVX2(w *byte, out *byte, blocks int)
 
-// mulWideQ40x1AVX2 multiplies a panel with 1 rows of activations.
-//
-//go:noescape
-func mulWideQ40x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
-// mulWideQ40x2AVX2 multiplies a panel with 2 rows of activations.
-//
-//go:noescape
-func mulWideQ40x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
 // mulWideQ40x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
@@ -2108,16 +2098,6 @@ func mulWideQ40x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride
 //
 //go:noescape
 func widenQ41AVX2(w *byte, out *byte, blocks int)
-
-// mulWideQ41x1AVX2 multiplies a panel with 1 rows of activations.
-//
-//go:noescape
-func mulWideQ41x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
-// mulWideQ41x2AVX2 multiplies a panel with 2 rows of activations.
-//
-//go:noescape
-func mulWideQ41x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulWideQ41x3AVX2 multiplies a panel with 3 rows of activations.
 //
@@ -2134,16 +2114,6 @@ func mulWideQ41x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride
 //go:noescape
 func widenQ50AVX2(w *byte, out *byte, blocks int)
 
-// mulWideQ50x1AVX2 multiplies a panel with 1 rows of activations.
-//
-//go:noescape
-func mulWideQ50x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
-// mulWideQ50x2AVX2 multiplies a panel with 2 rows of activations.
-//
-//go:noescape
-func mulWideQ50x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
 // mulWideQ50x3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
@@ -2158,16 +2128,6 @@ func mulWideQ50x4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride
 //
 //go:noescape
 func widenQ51AVX2(w *byte, out *byte, blocks int)
-
-// mulWideQ51x1AVX2 multiplies a panel with 1 rows of activations.
-//
-//go:noescape
-func mulWideQ51x1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
-// mulWideQ51x2AVX2 multiplies a panel with 2 rows of activations.
-//
-//go:noescape
-func mulWideQ51x2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulWideQ51x3AVX2 multiplies a panel with 3 rows of activations.
 //
@@ -2194,16 +2154,6 @@ func widenQ5KAVX2(w *byte, out *byte, blocks int)
 //go:noescape
 func widenQ6KAVX2(w *byte, out *byte, blocks int)
 
-// mulWideQ6Kx1AVX2 multiplies a panel with 1 rows of activations.
-//
-//go:noescape
-func mulWideQ6Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
-// mulWideQ6Kx2AVX2 multiplies a panel with 2 rows of activations.
-//
-//go:noescape
-func mulWideQ6Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
 // mulWideQ6Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
@@ -2218,16 +2168,6 @@ func mulWideQ6Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride
 //
 //go:noescape
 func widenQ2KAVX2(w *byte, out *byte, blocks int)
-
-// mulWideQ2Kx1AVX2 multiplies a panel with 1 rows of activations.
-//
-//go:noescape
-func mulWideQ2Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
-// mulWideQ2Kx2AVX2 multiplies a panel with 2 rows of activations.
-//
-//go:noescape
-func mulWideQ2Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulWideQ2Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
@@ -2244,16 +2184,6 @@ func mulWideQ2Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride
 //go:noescape
 func widenQ3KAVX2(w *byte, out *byte, blocks int)
 
-// mulWideQ3Kx1AVX2 multiplies a panel with 1 rows of activations.
-//
-//go:noescape
-func mulWideQ3Kx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
-// mulWideQ3Kx2AVX2 multiplies a panel with 2 rows of activations.
-//
-//go:noescape
-func mulWideQ3Kx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
 // mulWideQ3Kx3AVX2 multiplies a panel with 3 rows of activations.
 //
 //go:noescape
@@ -2268,16 +2198,6 @@ func mulWideQ3Kx4AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride
 //
 //go:noescape
 func widenIQ4NLAVX2(w *byte, out *byte, blocks int)
-
-// mulWideIQ4NLx1AVX2 multiplies a panel with 1 rows of activations.
-//
-//go:noescape
-func mulWideIQ4NLx1AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
-
-// mulWideIQ4NLx2AVX2 multiplies a panel with 2 rows of activations.
-//
-//go:noescape
-func mulWideIQ4NLx2AVX2(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
 
 // mulWideIQ4NLx3AVX2 multiplies a panel with 3 rows of activations.
 //
@@ -2301,18 +2221,18 @@ func widenMXFP4AVX2(w *byte, out *byte, blocks int)
 
 // avx2Wide holds the kernels of each type for 1 to 4 rows. It is never changed.
 var avx2Wide = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
-	Q4_0:   {mulWideQ40x1AVX2, mulWideQ40x2AVX2, mulWideQ40x3AVX2, mulWideQ40x4AVX2},
-	Q4_1:   {mulWideQ41x1AVX2, mulWideQ41x2AVX2, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
-	Q5_0:   {mulWideQ50x1AVX2, mulWideQ50x2AVX2, mulWideQ50x3AVX2, mulWideQ50x4AVX2},
-	Q5_1:   {mulWideQ51x1AVX2, mulWideQ51x2AVX2, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
-	Q4_K:   {mulWideQ41x1AVX2, mulWideQ41x2AVX2, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
-	Q5_K:   {mulWideQ51x1AVX2, mulWideQ51x2AVX2, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
-	Q6_K:   {mulWideQ6Kx1AVX2, mulWideQ6Kx2AVX2, mulWideQ6Kx3AVX2, mulWideQ6Kx4AVX2},
-	Q2_K:   {mulWideQ2Kx1AVX2, mulWideQ2Kx2AVX2, mulWideQ2Kx3AVX2, mulWideQ2Kx4AVX2},
-	Q3_K:   {mulWideQ3Kx1AVX2, mulWideQ3Kx2AVX2, mulWideQ3Kx3AVX2, mulWideQ3Kx4AVX2},
-	IQ4_NL: {mulWideIQ4NLx1AVX2, mulWideIQ4NLx2AVX2, mulWideIQ4NLx3AVX2, mulWideIQ4NLx4AVX2},
-	IQ4_XS: {mulWideIQ4NLx1AVX2, mulWideIQ4NLx2AVX2, mulWideIQ4NLx3AVX2, mulWideIQ4NLx4AVX2},
-	MXFP4:  {mulWideQ50x1AVX2, mulWideQ50x2AVX2, mulWideQ50x3AVX2, mulWideQ50x4AVX2},
+	Q4_0:   {nil, nil, mulWideQ40x3AVX2, mulWideQ40x4AVX2},
+	Q4_1:   {nil, nil, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
+	Q5_0:   {nil, nil, mulWideQ50x3AVX2, mulWideQ50x4AVX2},
+	Q5_1:   {nil, nil, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
+	Q4_K:   {nil, nil, mulWideQ41x3AVX2, mulWideQ41x4AVX2},
+	Q5_K:   {nil, nil, mulWideQ51x3AVX2, mulWideQ51x4AVX2},
+	Q6_K:   {nil, nil, mulWideQ6Kx3AVX2, mulWideQ6Kx4AVX2},
+	Q2_K:   {nil, nil, mulWideQ2Kx3AVX2, mulWideQ2Kx4AVX2},
+	Q3_K:   {nil, nil, mulWideQ3Kx3AVX2, mulWideQ3Kx4AVX2},
+	IQ4_NL: {nil, nil, mulWideIQ4NLx3AVX2, mulWideIQ4NLx4AVX2},
+	IQ4_XS: {nil, nil, mulWideIQ4NLx3AVX2, mulWideIQ4NLx4AVX2},
+	MXFP4:  {nil, nil, mulWideQ50x3AVX2, mulWideQ50x4AVX2},
 }
 
 // avx2Widen holds what unpacks a panel of each type. It is never changed.

@@ -674,6 +674,343 @@ func mulBF16x4NEON(w *byte, x *float32, step int, y *float32, stride int, cols i
 //go:noescape
 func mulBF16x5NEON(w *byte, x *float32, step int, y *float32, stride int, cols int)
 
+// widenQ80NEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ80NEONMM(w *byte, out *byte, part int, blocks int)
+
+// mulWidex4NEONMM multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWidex4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWidex5NEONMM multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulWidex5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWidex6NEONMM multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulWidex6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWidex7NEONMM multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulWidex7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWidex8NEONMM multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulWidex8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ40NEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ40NEONMM(w *byte, out *byte, part int, blocks int)
+
+// widenQ40NEON unpacks a panel.
+//
+//go:noescape
+func widenQ40NEON(w *byte, out *byte, part int, blocks int)
+
+// mulWidex4NEONDot multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWidex4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWidex5NEONDot multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulWidex5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ41NEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ41NEONMM(w *byte, out *byte, part int, blocks int)
+
+// mulWideMinsx4NEONMM multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideMinsx4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideMinsx5NEONMM multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulWideMinsx5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideMinsx6NEONMM multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulWideMinsx6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideMinsx7NEONMM multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulWideMinsx7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideMinsx8NEONMM multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulWideMinsx8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ41NEON unpacks a panel.
+//
+//go:noescape
+func widenQ41NEON(w *byte, out *byte, part int, blocks int)
+
+// mulWideMinsx4NEONDot multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideMinsx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideMinsx5NEONDot multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulWideMinsx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ50NEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ50NEONMM(w *byte, out *byte, part int, blocks int)
+
+// widenQ50NEON unpacks a panel.
+//
+//go:noescape
+func widenQ50NEON(w *byte, out *byte, part int, blocks int)
+
+// widenQ51NEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ51NEONMM(w *byte, out *byte, part int, blocks int)
+
+// widenQ51NEON unpacks a panel.
+//
+//go:noescape
+func widenQ51NEON(w *byte, out *byte, part int, blocks int)
+
+// widenQ4KNEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ4KNEONMM(w *byte, out *byte, part int, blocks int)
+
+// widenQ4KNEON unpacks a panel.
+//
+//go:noescape
+func widenQ4KNEON(w *byte, out *byte, part int, blocks int)
+
+// widenQ5KNEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ5KNEONMM(w *byte, out *byte, part int, blocks int)
+
+// widenQ5KNEON unpacks a panel.
+//
+//go:noescape
+func widenQ5KNEON(w *byte, out *byte, part int, blocks int)
+
+// widenQ6KNEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ6KNEONMM(w *byte, out *byte, part int, blocks int)
+
+// mulWideHalfx4NEONMM multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideHalfx4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideHalfx5NEONMM multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulWideHalfx5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideHalfx6NEONMM multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulWideHalfx6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideHalfx7NEONMM multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulWideHalfx7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideHalfx8NEONMM multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulWideHalfx8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ6KNEON unpacks a panel.
+//
+//go:noescape
+func widenQ6KNEON(w *byte, out *byte, part int, blocks int)
+
+// mulWideHalfx4NEONDot multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideHalfx4NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideHalfx5NEONDot multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulWideHalfx5NEONDot(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ2KNEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ2KNEONMM(w *byte, out *byte, part int, blocks int)
+
+// mulWideIntsMinsx4NEONMM multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideIntsMinsx4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIntsMinsx5NEONMM multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulWideIntsMinsx5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIntsMinsx6NEONMM multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulWideIntsMinsx6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIntsMinsx7NEONMM multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulWideIntsMinsx7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIntsMinsx8NEONMM multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulWideIntsMinsx8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenQ3KNEONMM unpacks a panel.
+//
+//go:noescape
+func widenQ3KNEONMM(w *byte, out *byte, part int, blocks int)
+
+// mulWideIntsx4NEONMM multiplies a panel with 4 rows of activations.
+//
+//go:noescape
+func mulWideIntsx4NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIntsx5NEONMM multiplies a panel with 5 rows of activations.
+//
+//go:noescape
+func mulWideIntsx5NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIntsx6NEONMM multiplies a panel with 6 rows of activations.
+//
+//go:noescape
+func mulWideIntsx6NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIntsx7NEONMM multiplies a panel with 7 rows of activations.
+//
+//go:noescape
+func mulWideIntsx7NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// mulWideIntsx8NEONMM multiplies a panel with 8 rows of activations.
+//
+//go:noescape
+func mulWideIntsx8NEONMM(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int)
+
+// widenIQ4NLNEONMM unpacks a panel.
+//
+//go:noescape
+func widenIQ4NLNEONMM(w *byte, out *byte, part int, blocks int)
+
+// widenIQ4NLNEON unpacks a panel.
+//
+//go:noescape
+func widenIQ4NLNEON(w *byte, out *byte, part int, blocks int)
+
+// widenIQ4XSNEONMM unpacks a panel.
+//
+//go:noescape
+func widenIQ4XSNEONMM(w *byte, out *byte, part int, blocks int)
+
+// widenIQ4XSNEON unpacks a panel.
+//
+//go:noescape
+func widenIQ4XSNEON(w *byte, out *byte, part int, blocks int)
+
+// widenMXFP4NEONMM unpacks a panel.
+//
+//go:noescape
+func widenMXFP4NEONMM(w *byte, out *byte, part int, blocks int)
+
+// widenMXFP4NEON unpacks a panel.
+//
+//go:noescape
+func widenMXFP4NEON(w *byte, out *byte, part int, blocks int)
+
+// pairRowsNEON pairs the rows of a tile.
+//
+//go:noescape
+func pairRowsNEON(q *int8, rows int, blocks int)
+
+// neonMMWide holds the kernels of each type for 1 to 8 rows. It is never changed.
+var neonMMWide = [len(forms)][8]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+	Q8_0:   {nil, nil, nil, mulWidex4NEONMM, mulWidex5NEONMM, mulWidex6NEONMM, mulWidex7NEONMM, mulWidex8NEONMM},
+	Q4_0:   {nil, nil, nil, mulWidex4NEONMM, mulWidex5NEONMM, mulWidex6NEONMM, mulWidex7NEONMM, mulWidex8NEONMM},
+	Q4_1:   {nil, nil, nil, mulWideMinsx4NEONMM, mulWideMinsx5NEONMM, mulWideMinsx6NEONMM, mulWideMinsx7NEONMM, mulWideMinsx8NEONMM},
+	Q5_0:   {nil, nil, nil, mulWidex4NEONMM, mulWidex5NEONMM, mulWidex6NEONMM, mulWidex7NEONMM, mulWidex8NEONMM},
+	Q5_1:   {nil, nil, nil, mulWideMinsx4NEONMM, mulWideMinsx5NEONMM, mulWideMinsx6NEONMM, mulWideMinsx7NEONMM, mulWideMinsx8NEONMM},
+	Q4_K:   {nil, nil, nil, mulWideMinsx4NEONMM, mulWideMinsx5NEONMM, mulWideMinsx6NEONMM, mulWideMinsx7NEONMM, mulWideMinsx8NEONMM},
+	Q5_K:   {nil, nil, nil, mulWideMinsx4NEONMM, mulWideMinsx5NEONMM, mulWideMinsx6NEONMM, mulWideMinsx7NEONMM, mulWideMinsx8NEONMM},
+	Q6_K:   {nil, nil, nil, mulWideHalfx4NEONMM, mulWideHalfx5NEONMM, mulWideHalfx6NEONMM, mulWideHalfx7NEONMM, mulWideHalfx8NEONMM},
+	Q2_K:   {nil, nil, nil, mulWideIntsMinsx4NEONMM, mulWideIntsMinsx5NEONMM, mulWideIntsMinsx6NEONMM, mulWideIntsMinsx7NEONMM, mulWideIntsMinsx8NEONMM},
+	Q3_K:   {nil, nil, nil, mulWideIntsx4NEONMM, mulWideIntsx5NEONMM, mulWideIntsx6NEONMM, mulWideIntsx7NEONMM, mulWideIntsx8NEONMM},
+	IQ4_NL: {nil, nil, nil, mulWidex4NEONMM, mulWidex5NEONMM, mulWidex6NEONMM, mulWidex7NEONMM, mulWidex8NEONMM},
+	IQ4_XS: {nil, nil, nil, mulWidex4NEONMM, mulWidex5NEONMM, mulWidex6NEONMM, mulWidex7NEONMM, mulWidex8NEONMM},
+	MXFP4:  {nil, nil, nil, mulWidex4NEONMM, mulWidex5NEONMM, mulWidex6NEONMM, mulWidex7NEONMM, mulWidex8NEONMM},
+}
+
+// neonDotWide holds the kernels of each type for 1 to 5 rows. It is never changed.
+var neonDotWide = [len(forms)][5]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
+	Q4_0:   {nil, nil, nil, mulWidex4NEONDot, mulWidex5NEONDot},
+	Q4_1:   {nil, nil, nil, mulWideMinsx4NEONDot, mulWideMinsx5NEONDot},
+	Q5_0:   {nil, nil, nil, mulWidex4NEONDot, mulWidex5NEONDot},
+	Q5_1:   {nil, nil, nil, mulWideMinsx4NEONDot, mulWideMinsx5NEONDot},
+	Q4_K:   {nil, nil, nil, mulWideMinsx4NEONDot, mulWideMinsx5NEONDot},
+	Q5_K:   {nil, nil, nil, mulWideMinsx4NEONDot, mulWideMinsx5NEONDot},
+	Q6_K:   {nil, nil, nil, mulWideHalfx4NEONDot, mulWideHalfx5NEONDot},
+	IQ4_NL: {nil, nil, nil, mulWidex4NEONDot, mulWidex5NEONDot},
+	IQ4_XS: {nil, nil, nil, mulWidex4NEONDot, mulWidex5NEONDot},
+	MXFP4:  {nil, nil, nil, mulWidex4NEONDot, mulWidex5NEONDot},
+}
+
+// neonMMWiden holds what unpacks a panel of each type. It is never changed.
+var neonMMWiden = [len(forms)]func(w, out *byte, part, blocks int){
+	Q8_0:   widenQ80NEONMM,
+	Q4_0:   widenQ40NEONMM,
+	Q4_1:   widenQ41NEONMM,
+	Q5_0:   widenQ50NEONMM,
+	Q5_1:   widenQ51NEONMM,
+	Q4_K:   widenQ4KNEONMM,
+	Q5_K:   widenQ5KNEONMM,
+	Q6_K:   widenQ6KNEONMM,
+	Q2_K:   widenQ2KNEONMM,
+	Q3_K:   widenQ3KNEONMM,
+	IQ4_NL: widenIQ4NLNEONMM,
+	IQ4_XS: widenIQ4XSNEONMM,
+	MXFP4:  widenMXFP4NEONMM,
+}
+
+// neonDotWiden holds what unpacks a panel of each type. It is never changed.
+var neonDotWiden = [len(forms)]func(w, out *byte, part, blocks int){
+	Q4_0:   widenQ40NEON,
+	Q4_1:   widenQ41NEON,
+	Q5_0:   widenQ50NEON,
+	Q5_1:   widenQ51NEON,
+	Q4_K:   widenQ4KNEON,
+	Q5_K:   widenQ5KNEON,
+	Q6_K:   widenQ6KNEON,
+	IQ4_NL: widenIQ4NLNEON,
+	IQ4_XS: widenIQ4XSNEON,
+	MXFP4:  widenMXFP4NEON,
+}
+
 // neonQuant holds the kernels of each type for 1 to 4 rows. It is never changed.
 var neonQuant = [len(forms)][4]func(w *byte, q *int8, f *float32, n *int32, y *float32, stride int, blocks int){
 	Q8_0:   {mulQ80x1NEON, mulQ80x2NEON, mulQ80x3NEON, mulQ80x4NEON},

@@ -124,6 +124,7 @@ func TestChoose(t *testing.T) {
 		{"avx512", avx2, avx2}, {"avx2", generic, generic}, {"neon", avx2, avx2}, {"neon", avx512, avx512},
 		{"neon", neondot, neon}, {"neondot", neon, neon}, {"avx2", neondot, neondot}, {"generic", neon, generic},
 		{"avx512bw", avx512, avx512bw}, {"avx512", avx512bw, avx512bw}, {"avx512bw", avx2, avx2}, {"avx512bw", neon, neon},
+		{"neoni8mm", neoni8mm, neoni8mm}, {"neoni8mm", neondot, neondot}, {"neondot", neoni8mm, neondot},
 	} {
 		if got := choose(c.name, c.best); got != c.want {
 			t.Errorf("KERNELS=%s where the best is %s: %s, want %s", c.name, c.best, got, c.want)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the kernels of arm64 under qemu-user, on a CPU with dotprod and on one without, against generic Go; then the
-# logits of tiny models there against those of this machine. Installs nothing.
+# Runs the kernels of arm64 under qemu-user, on CPUs with i8mm, with dotprod alone and with neither, against generic Go;
+# then the logits of tiny models there against those of this machine. Installs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 qemu=$(command -v qemu-aarch64-static || command -v qemu-aarch64) || {
@@ -16,7 +16,7 @@ GOARCH=arm64 go test -c -o "$bin/shard" ./shard
 digest() { (cd shard && LAMINA_TEST_DIGEST=1 "$@" | awk '$1 == "digest" { print $3 }'); }
 want=$(KERNELS=generic digest go test -count=1 -v -run '^TestImplementations$' .)
 
-for pair in max:neondot cortex-a57:neon; do
+for pair in max:neoni8mm neoverse-n1:neondot cortex-a57:neon; do
 	cpu=${pair%:*} level=${pair#*:}
 	(cd kernels && KERNELS_REQUIRE=$level "$qemu" -cpu "$cpu" "$bin/kernels" -test.short -rapid.checks=20 \
 		-test.run "$tests" -test.skip Emulated >"$bin/log") || {

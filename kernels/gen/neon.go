@@ -26,6 +26,12 @@ var (
 	opAdd      = op{"add d.4s, n.4s, m.4s", 0x4ea08400}
 	opMul      = op{"mul d.4s, n.4s, m.4s", 0x4ea09c00}
 	opMla      = op{"mla d.4s, n.4s, m.4s", 0x4ea09400}
+	opSub8     = op{"sub d.16b, n.16b, m.16b", 0x6e208400}
+	opZip1s    = op{"zip1 d.4s, n.4s, m.4s", 0x4e803800}
+	opZip2s    = op{"zip2 d.4s, n.4s, m.4s", 0x4e807800}
+	opZip1d    = op{"zip1 d.2d, n.2d, m.2d", 0x4ec03800}
+	opZip2d    = op{"zip2 d.2d, n.2d, m.2d", 0x4ec07800}
+	opSmmla    = op{"smmla d.4s, n.16b, m.16b", 0x4e80a400} // needs i8mm
 	opAddp16   = op{"addp d.8h, n.8h, m.8h", 0x4e60bc00}
 	opAddp32   = op{"addp d.4s, n.4s, m.4s", 0x4ea0bc00}
 	opTbl      = op{"tbl d.16b, {n.16b}, m.16b", 0x4e000000} // bytes of n by the numbers in m

@@ -27,6 +27,8 @@ type mulNeon struct {
 const (
 	tileDot  = 5 // rows of activations in a tile with dotprod
 	tileNeon = 4 // and without
+	// The fewest with unpacked panels, which are for 16 rows or more.
+	leastWideDot = 4
 
 	maskLow, maskHigh = 31, 30 // registers of the masks of the planes
 )
@@ -496,6 +498,12 @@ func (e *mulNeon) scale(half int) {
 // scales loads to d and d+1 the float32 scales of panel registers g and g+1: set which of those after
 // the planes, under set m of those of the super-block. t is scratch.
 func (e *mulNeon) scales(d, t, g, which, m int) {
+	if e.wide {
+		for i := range 2 {
+			e.Get(d+i, wideScales+64*which+16*(e.first+g+i), 0)
+		}
+		return
+	}
 	at := e.scaleAt()
 	if e.exp {
 		e.powers(d, t, at+4*(e.first+g))
@@ -570,6 +578,7 @@ func quantNeon(a *Asm) {
 			plain.add(len(forms)+i, neonFloat(n, f, t))
 		}
 	}
+	neonWide(a)
 	plain.part(a, "neonQuant", quantParams, tileNeon, 0, len(forms))
 	dot.part(a, "neonDotQuant", quantParams, tileDot, 0, len(forms))
 	plain.part(a, "neonFloat", floatParams, tileDot, len(forms), len(plain))

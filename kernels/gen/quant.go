@@ -154,15 +154,21 @@ func wideKernels(a *Asm) {
 			table[i] = table[at[name]]
 			continue
 		}
-		for t := 1; t <= tile2; t++ {
+		table.none(i, leastWide2-1)
+		for t := leastWide2; t <= tile2; t++ {
 			table.add(i, avx2Quant(a, f.widened(), t))
 		}
 	}
 	table.part(a, "avx2Wide", quantParams, tile2, 0, len(forms))
+	widenTable(a, "avx2Widen", "w *byte, out *byte, blocks int", widen[:])
+}
+
+// widenTable writes the names of what unpacks panels, by type, as a Go variable.
+func widenTable(a *Asm, table, params string, names []string) {
 	p := func(form string, args ...any) { fmt.Fprintf(&a.stubs, form+"\n", args...) }
-	p("\n// avx2Widen holds what unpacks a panel of each type. It is never changed.")
-	p("var avx2Widen = [len(forms)]func(w *byte, out *byte, blocks int){")
-	for i, name := range widen {
+	p("\n// %s holds what unpacks a panel of each type. It is never changed.", table)
+	p("var %s = [len(forms)]func(%s){", table, params)
+	for i, name := range names {
 		if name != "" {
 			p("\t%s: %s,", typeNames[i], name)
 		}
@@ -171,9 +177,11 @@ func wideKernels(a *Asm) {
 }
 
 const (
-	tile2   = 4  // rows of activations in a tile of AVX2
-	tileBW  = 8  // of AVX-512 without VNNI
-	tile512 = 12 // and with it
+	tile2 = 4 // rows of activations in a tile of AVX2
+	// The fewest with unpacked panels, which are for 9 rows or more: rows are spread evenly over tiles.
+	leastWide2 = 3
+	tileBW     = 8  // of AVX-512 without VNNI
+	tile512    = 12 // and with it
 )
 
 // floats are the float types.
@@ -183,6 +191,13 @@ var floats = []string{"F32", "F16", "BF16"}
 type kernelTable [len(typeNames)][]string
 
 func (k *kernelTable) add(typ int, name string) { k[typ] = append(k[typ], name) }
+
+// none adds nothing for some numbers of rows, which do not occur.
+func (k *kernelTable) none(typ, n int) {
+	for range n {
+		k.add(typ, "nil")
+	}
+}
 
 // typeNames are the Go names of the types in a table.
 var typeNames = [...]string{"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K",
