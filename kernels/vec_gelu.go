@@ -38,7 +38,7 @@ func geluMul(y, gate, up []float32) {
 	}
 }
 
-// GELU turns each x into x * (1 + erf(x/sqrt(2))) / 2 (Hendrycks and Gimpel, 2016), within 2e-7*|x| of it.
+// GELU turns each x into x * (1 + erf(x/sqrt(2))) / 2 (Hendrycks and Gimpel, 2016), within 3.1e-7*|x| of it.
 func GELU(x []float32) {
 	for from := 0; from < len(x); from += stretch {
 		geluErf(x[from:min(from+stretch, len(x))])
