@@ -140,12 +140,35 @@ func TestRewindCopiesOnWrite(t *testing.T) {
 	c.free()
 }
 
+// Rewind takes the names off what will be computed anew, and leaves what is known to those who look for it.
+func TestRewindAndNames(t *testing.T) {
+	p := cut(t, parse(t, models["llama"]()))
+	line := p.open(t, shard.Options{Workers: workers(t, 1)})
+	tokens, other := randomTokens(27, 140, vocab), randomTokens(28, 140, vocab)
+	want := line.alone(t, tokens, 200)
+	a := line.flow(t, tokens[:70], 140)
+	a.name(shard.Keys(scope, tokens))
+	line.run(t, []*flow{a}, 70)
+	a.seqs[0].Rewind(10)
+	a.tokens = other[10:]
+	line.run(t, []*flow{a}, 70)
+	b, have := line.share(t, tokens, shard.Keys(scope, tokens))
+	if have != 64 {
+		t.Fatalf("%d positions are found, want the 64 that were computed", have)
+	}
+	line.run(t, []*flow{b}, 70)
+	sameBits(t, "after another's Rewind", b.logits, want[64*vocab:])
+	b.free()
+	a.free()
+}
+
 // Without memory for a copy, Rewind into a shared block leaves a sequence that Step refuses until Reserve succeeds.
 func TestRewindWithoutMemory(t *testing.T) {
 	p := cut(t, parse(t, models["llama"]()))
-	line := p.open(t, shard.Options{Workers: workers(t, 1)})
+	memory := shard.NewKVMemory(0)
+	line := p.open(t, shard.Options{Workers: workers(t, 1), KVMemory: memory})
 	s := line[0]
-	s.SetKVBudget(2 * s.KVStats().BlockBytes)
+	memory.SetBudget(2 * s.KVStats().BlockBytes)
 	tokens := randomTokens(23, 128, vocab)
 	want := line.alone(t, tokens, 128)
 	a := line.flow(t, tokens, 128)

@@ -4,18 +4,15 @@ import (
 	"bytes"
 	"fmt"
 	"math"
-	"sync"
 )
 
 // pool is the memory of a shard's KV cache: blocks that sequences read, blocks that nobody reads but that are known by a
-// key (cached, and evicted least recently used first), and empty ones that are kept from the system. Together they never
-// take more than the budget, unless that has been lowered below what sequences hold.
+// key (cached, and evicted least recently used first), and empty ones that are kept from the system. All is guarded by the
+// memory's lock.
 type pool struct {
-	mu     sync.Mutex
+	memory *KVMemory
 	closed bool
 	slabs  slabs
-	limit  int // blocks
-	budget int64
 	held   int      // blocks that are in use, cached or empty
 	empty  []*block // last used last
 	byKey  map[Key]*block
@@ -26,30 +23,32 @@ type pool struct {
 }
 
 // newPool makes a pool of blocks of so many bytes.
-func newPool(size int, budget int64) *pool {
-	p := &pool{slabs: slabs{size: size}, byKey: map[Key]*block{}}
+func newPool(m *KVMemory, size int) *pool {
+	p := &pool{memory: m, slabs: slabs{size: size}, byKey: map[Key]*block{}}
 	p.ends.older, p.ends.newer = &p.ends, &p.ends
-	p.setBudget(budget)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pools = append(m.pools, p)
 	return p
 }
 
-func (p *pool) setBudget(budget int64) {
-	p.budget, p.limit = budget, math.MaxInt
-	if budget > 0 {
-		p.limit = int(budget / int64(p.slabs.size))
+// inUse is how many blocks sequences hold.
+func (p *pool) inUse() int { return p.held - p.cached - len(p.empty) }
+
+// available is how many blocks can be taken, if all that nobody uses is given up for them.
+func (p *pool) available() int {
+	m := p.memory
+	if m.budget == 0 {
+		return math.MaxInt
 	}
-	p.trim(p.limit)
+	return int(max(0, m.budget-m.inUse()) / int64(p.slabs.size))
 }
 
-// has tells whether n blocks can be taken.
-func (p *pool) has(n int) bool { return n <= len(p.empty)+p.cached+p.limit-p.held }
-
-// take adds n blocks of any contents, read by one sequence, to list: empty ones, else new ones, else those of the oldest
-// cached. On an error no block is taken.
+// take adds n blocks of any contents, read by one sequence, to list. On an error no block is taken.
 func (p *pool) take(list []*block, n int) ([]*block, error) {
-	if !p.has(n) {
+	if free := p.available(); n > free {
 		size := int64(p.slabs.size)
-		return list, fmt.Errorf("%w: %d bytes needed, %d of %d free", ErrNoMemory, int64(n)*size, size*int64(max(0, len(p.empty)+p.cached+p.limit-p.held)), p.budget)
+		return list, fmt.Errorf("%w: %d bytes needed, %d of %d free", ErrNoMemory, int64(n)*size, int64(free)*size, p.memory.budget)
 	}
 	had := len(list)
 	for len(list) < had+n {
@@ -66,24 +65,57 @@ func (p *pool) take(list []*block, n int) ([]*block, error) {
 	return list, nil
 }
 
+// one takes a block that is available: an empty one; a new one, if the budget has room or another shard gives up an empty
+// block; the oldest cached one of this shard, or the room of older ones of others.
 func (p *pool) one() (*block, error) {
-	if n := len(p.empty); n > 0 {
-		b := p.empty[n-1]
-		p.empty = p.empty[:n-1]
-		return b, nil
-	}
-	var err error
-	if p.held < p.limit {
-		var b *block
-		if b, err = p.slabs.get(p.limit); err == nil {
-			p.held++
+	m, size := p.memory, int64(p.slabs.size)
+	for {
+		if n := len(p.empty); n > 0 {
+			b := p.empty[n-1]
+			p.empty = p.empty[:n-1]
 			return b, nil
 		}
+		var err error
+		if m.budget == 0 || m.held+size <= m.budget {
+			var b *block
+			if b, err = p.slabs.get(p.most()); err == nil {
+				p.grew(1)
+				return b, nil
+			}
+		} else if m.dropEmpty() {
+			continue
+		}
+		oldest := m.oldest()
+		switch {
+		case oldest == p:
+			return p.evict(), nil
+		case oldest == nil:
+			return nil, err
+		}
+		oldest.drop(oldest.evict())
 	}
-	if p.cached > 0 {
-		return p.evict(), nil
+}
+
+// most is how many blocks there may ever be.
+func (p *pool) most() int {
+	if p.memory.budget == 0 {
+		return math.MaxInt
 	}
-	return nil, err
+	return int(p.memory.budget / int64(p.slabs.size))
+}
+
+// grew counts blocks that have come from the system, or gone to it.
+func (p *pool) grew(n int) {
+	p.held += n
+	p.memory.held += int64(n) * int64(p.slabs.size)
+}
+
+// drop gives the memory of blocks that nobody uses back to the system.
+func (p *pool) drop(out ...*block) {
+	if len(out) > 0 {
+		p.grew(-len(out))
+		p.slabs.put(out)
+	}
 }
 
 // evict takes the oldest cached block.
@@ -156,10 +188,12 @@ func (p *pool) release(b *block) {
 	} else {
 		p.empty = append(p.empty, b)
 	}
-	p.trim(p.limit)
+	p.memory.trim()
 }
 
 func (p *pool) link(b *block) {
+	p.memory.clock++
+	b.left = p.memory.clock
 	b.older, b.newer = p.ends.older, &p.ends
 	b.older.newer, b.newer.older = b, b
 	p.cached++
@@ -171,8 +205,8 @@ func (p *pool) unlink(b *block) {
 	p.cached--
 }
 
-// trim gives memory back to the system, of empty blocks first, until at most n blocks are held or only used ones are.
-func (p *pool) trim(n int) {
+// shrink gives memory back to the system, of empty blocks first, until at most n blocks are held or only used ones are.
+func (p *pool) shrink(n int) {
 	var out []*block
 	for p.held-len(out) > n {
 		if k := len(p.empty); k > 0 {
@@ -183,71 +217,20 @@ func (p *pool) trim(n int) {
 			break
 		}
 	}
-	if len(out) > 0 {
-		p.held -= len(out)
-		p.slabs.put(out)
-	}
+	p.drop(out...)
 }
 
 // close gives all memory back; sequences may still be there, but nobody reads.
 func (p *pool) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	m := p.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.grew(-p.held)
 	p.closed = true
 	p.slabs.close()
-	p.byKey, p.empty = nil, nil
-}
-
-// KVStats is the state of a shard's KV cache.
-type KVStats struct {
-	BlockBytes int64 // memory of a block: 64 positions in all layers of the span
-	Bytes      int64 // memory held, of all blocks
-	Budget     int64 // what Bytes may become; 0: no limit
-	InUse      int   // blocks that sequences hold
-	Cached     int   // blocks that no sequence holds, known by their keys
-	Free       int   // empty blocks that are kept from the system
-	// Available is how many blocks sequences could still reserve now, cached ones included.
-	Available int
-	// Since the shard was opened: blocks of prefixes that were found, and were not; cached blocks whose memory was taken.
-	Hits, Misses, Evictions uint64
-}
-
-// KVStats may be called from any goroutine.
-func (s *Shard) KVStats() KVStats {
-	p := s.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	st := KVStats{
-		BlockBytes: int64(p.slabs.size), Bytes: int64(p.held) * int64(p.slabs.size), Budget: p.budget,
-		InUse: p.held - p.cached - len(p.empty), Cached: p.cached, Free: len(p.empty),
-		Available: max(0, len(p.empty)+p.cached+p.limit-p.held),
-		Hits:      p.hits, Misses: p.misses, Evictions: p.evictions,
-	}
-	if p.closed {
-		st.Bytes, st.InUse, st.Cached, st.Free, st.Available = 0, 0, 0, 0, 0
-	}
-	return st
-}
-
-// SetKVBudget changes Options.KVBudget. Cached and empty blocks beyond it are given back to the system at once, those of
-// sequences as they are freed; until then Reserve refuses. It may be called from any goroutine.
-func (s *Shard) SetKVBudget(bytes int64) {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	if !s.pool.closed {
-		s.pool.setBudget(bytes)
-	}
-}
-
-// TrimKV gives memory back to the system, of empty blocks first, then of the least recently used cached ones, until at most
-// keep bytes are held or none but blocks of sequences. It returns how many bytes are held. It may be called from any goroutine.
-func (s *Shard) TrimKV(keep int64) int64 {
-	p := s.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return 0
-	}
-	p.trim(int(keep / int64(p.slabs.size)))
-	return int64(p.held) * int64(p.slabs.size)
+	p.byKey, p.empty, p.cached = nil, nil, 0
+	m.leave(p)
 }

@@ -33,8 +33,8 @@ func (s *Shard) NewSeq(max int, prefix []Key) (*Seq, error) {
 		q.kv[i] = kernels.NewKV(&q.table, i, s.info.KVHeads, s.info.HeadDim)
 	}
 	p := s.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.memory.mu.Lock()
+	defer p.memory.mu.Unlock()
 	if p.closed {
 		return nil, ErrClosed
 	}
@@ -64,8 +64,8 @@ func (q *Seq) Reserve(n int) error {
 		return nil
 	}
 	p := q.shard.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.memory.mu.Lock()
+	defer p.memory.mu.Unlock()
 	if p.closed {
 		return ErrClosed
 	}
@@ -84,7 +84,7 @@ func (q *Seq) reserve(p *pool, need int) error {
 	own := false    // as it is: there is no other reader
 	if q.stuck() {
 		last = q.blocks[q.fixed-1]
-		if own = last.refs == 1 && (!last.named || !p.has(need+1)); !own {
+		if own = last.refs == 1 && (!last.named || need >= p.available()); !own {
 			need++
 		}
 	}
@@ -148,8 +148,8 @@ func (q *Seq) offer() {
 		return
 	}
 	p := q.shard.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.memory.mu.Lock()
+	defer p.memory.mu.Unlock()
 	if p.closed {
 		return
 	}
@@ -186,8 +186,8 @@ func (q *Seq) Rewind(pos int) {
 		return
 	}
 	p := q.shard.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.memory.mu.Lock()
+	defer p.memory.mu.Unlock()
 	if p.closed {
 		return
 	}
@@ -206,11 +206,12 @@ func (q *Seq) Free() {
 	if s == nil {
 		return
 	}
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	if !s.pool.closed {
+	p := s.pool
+	p.memory.mu.Lock()
+	defer p.memory.mu.Unlock()
+	if !p.closed {
 		for _, b := range slices.Backward(q.blocks) {
-			s.pool.release(b)
+			p.release(b)
 		}
 	}
 	*q = Seq{mark: q.mark}

@@ -54,6 +54,8 @@ type Options struct {
 	// KVBudget bounds the bytes of the KV cache: of all sequences and of what is kept for later ones; 0 means no
 	// bound, and then all that is named is kept until TrimKV or Close.
 	KVBudget int64
+	// KVMemory, if set, takes the place of KVBudget: memory shared with other shards.
+	KVMemory *KVMemory
 	// MaxRows is the most rows that go through the layers together; a larger step is cut into slices of
 	// that many, so that buffers stay bounded. 0 means 512.
 	MaxRows int
@@ -63,7 +65,7 @@ const defaultMaxRows = 512
 
 // Shard is a loaded span of one model. Step is not safe for concurrent use; the stage that owns the
 // Shard serialises it. NewSeq, and what is done to sequences that are not in the step, may go on in other goroutines
-// meanwhile; KVStats, SetKVBudget and TrimKV may at any time.
+// meanwhile; KVStats and TrimKV may at any time.
 type Shard struct {
 	info   Info
 	params arch.Params
@@ -99,10 +101,13 @@ func Open(meta *gguf.File, src Source, span Span, opt Options) (*Shard, error) {
 	}
 	s := &Shard{info: info, params: params, span: span, opt: opt}
 	s.step.arch = arch.NewStep(params, span.First, opt.Workers)
-	s.pool = newPool(int(info.KVBytes(span, BlockLen)), opt.KVBudget)
 	if err := s.load(src); err != nil {
 		return nil, err
 	}
+	if opt.KVMemory == nil {
+		opt.KVMemory = NewKVMemory(opt.KVBudget)
+	}
+	s.pool = newPool(opt.KVMemory, int(info.KVBytes(span, BlockLen)))
 	return s, nil
 }
 

@@ -13,6 +13,7 @@ type block struct {
 	named bool // the pool finds it by key
 
 	older, newer *block // of the cached ones, while nobody reads it
+	left         uint64 // the memory's clock when its last reader left it
 }
 
 // slab is a piece of anonymous memory that is cut into blocks.

@@ -83,9 +83,9 @@ func (s *Shard) Step(batch []Rows) ([][]float32, error) {
 // check refuses a batch that cannot be computed, before anything is. It returns the number of rows, and
 // of those that want logits.
 func (s *Shard) check(batch []Rows) (total, logits int, err error) {
-	s.pool.mu.Lock()
+	s.pool.memory.mu.Lock()
 	closed := s.pool.closed
-	s.pool.mu.Unlock()
+	s.pool.memory.mu.Unlock()
 	if closed {
 		return 0, 0, ErrClosed
 	}
