@@ -1,17 +1,44 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
-	"lamina/shard/pipeline"
+	"lamina/cluster/plan"
+	"lamina/kernels"
+	"lamina/node/ingest"
+	"lamina/shard"
+	"lamina/shard/gguf"
+	"lamina/shard/tiny"
 )
 
+// tinyShard opens layers of a model of four over a budget's memory.
+func tinyShard(t testing.TB, b *budget, first, end int) *shard.Shard {
+	t.Helper()
+	f, err := gguf.Parse(tiny.Llama(tiny.Config{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := partMap{}
+	if err := shard.Cut(f, func(x shard.Part, data []byte) error { p[x.Name] = bytes.Clone(data); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	w := kernels.NewWorkers(1)
+	t.Cleanup(w.Close)
+	s, err := shard.Open(f, p, shard.Span{First: first, End: end}, shard.Options{Workers: w, KVMemory: b.kv})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
 func TestBudgetSharesWhatWeightsLeave(t *testing.T) {
-	b := &budget{total: 100 << 20}
+	b := newBudget(100 << 20)
 	if err := b.takeWeights(60 << 20); err != nil {
 		t.Fatal(err)
 	}
@@ -19,38 +46,68 @@ func TestBudgetSharesWhatWeightsLeave(t *testing.T) {
 	if err := b.takeWeights(50 << 20); !errors.As(err, &room) || !strings.Contains(err.Error(), "40 MiB") {
 		t.Errorf("weights over the budget: %v", err)
 	}
-	if err := b.takeKV(30 << 20); err != nil {
+	one, two := tinyShard(t, b, 0, 1), tinyShard(t, b, 1, 4)
+	if err := b.takeWeights(40<<20 - two.KVStats().BlockBytes); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.takeKV(11 << 20); !errors.Is(err, pipeline.ErrNoMemory) || !strings.Contains(err.Error(), "11 MiB") || !strings.Contains(err.Error(), "10 MiB") {
+	q, err := two.NewSeq(100, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Reserve(64); err != nil {
+		t.Fatal(err)
+	}
+	r, err := one.NewSeq(10, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Reserve(1); !errors.Is(err, shard.ErrNoMemory) {
 		t.Errorf("a cache over the budget: %v", err)
 	}
-	b.giveKV(30 << 20)
-	b.giveWeights(60 << 20)
+	if got := b.free(); got != 0 {
+		t.Errorf("%d bytes are free of nothing", got)
+	}
+	q.Free()
+	if err := r.Reserve(1); err != nil {
+		t.Errorf("after the other's end: %v", err)
+	}
+	r.Free()
+	b.giveWeights(100<<20 - two.KVStats().BlockBytes)
 	if got := b.free(); got != 100<<20 {
 		t.Errorf("%d bytes are free when everything was given back", got)
 	}
 }
 
-// Whatever is taken and given back, no more than the total is out at any time, and all of it comes back.
+// Whatever is taken and given back, caches never grow over what weights leave, weights never over the total, and all of it
+// comes back.
 func TestBudgetNeverExceeded(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		b := &budget{total: 1000}
-		var weights, caches []int64
-		var out int64
-		for range rapid.IntRange(1, 50).Draw(t, "steps") {
-			n := rapid.Int64Range(0, 400).Draw(t, "n")
-			switch rapid.IntRange(0, 3).Draw(t, "what") {
-			case 0:
-				// Weights may push out room that caches have reserved: those keep it until they end.
-				if b.takeWeights(n) == nil {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newBudget(1 << 20)
+		s := tinyShard(t, b, 0, 4)
+		defer s.Close()
+		size := s.KVStats().BlockBytes
+		var weights []int64
+		var caches []*shard.Seq
+		var out, blocks int64
+		for range rapid.IntRange(1, 50).Draw(rt, "steps") {
+			n := rapid.Int64Range(0, 400<<10).Draw(rt, "bytes")
+			switch rapid.IntRange(0, 3).Draw(rt, "what") {
+			case 0: // may push out room that caches have reserved: those keep it until they end
+				if fits := n <= b.total-out; (b.takeWeights(n) == nil) != fits {
+					rt.Fatalf("%d bytes of weights beside %d of %d", n, out, b.total)
+				} else if fits {
 					weights, out = append(weights, n), out+n
 				}
 			case 1:
-				if b.takeKV(n) == nil {
-					if caches, out = append(caches, n), out+n; out > b.total {
-						t.Fatalf("%d of %d bytes are out after a cache was admitted", out, b.total)
-					}
+				q, err := s.NewSeq(512, nil)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				k := 1 + n%8
+				if fits := out+(blocks+k)*size <= b.total; (q.Reserve(int(k)*shard.BlockLen) == nil) != fits {
+					rt.Fatalf("%d blocks beside %d, and %d of %d bytes of weights", k, blocks, out, b.total)
+				} else if fits {
+					caches, blocks = append(caches, q), blocks+k
 				}
 			case 2:
 				if k := len(weights); k > 0 {
@@ -59,15 +116,27 @@ func TestBudgetNeverExceeded(t *testing.T) {
 					weights = weights[:k-1]
 				}
 			case 3:
-				if k := len(caches); k > 0 {
-					b.giveKV(caches[k-1])
-					out -= caches[k-1]
-					caches = caches[:k-1]
+				for _, q := range caches {
+					q.Free()
 				}
+				caches, blocks = nil, 0
 			}
-			if got := b.free(); got != max(0, b.total-out) {
-				t.Fatalf("%d bytes are free, %d are out of %d", got, out, b.total)
+			if got := b.free(); got != max(0, b.total-out-blocks*size) {
+				rt.Fatalf("%d bytes are free of %d; weights take %d, %d blocks %d", got, b.total, out, blocks, blocks*size)
 			}
 		}
 	})
+}
+
+// The planner's room for caches is what the shards of its spans take.
+func TestPlannerAndShardsCountAlike(t *testing.T) {
+	for _, context := range []int{1, 64, 100, 2048, 8192, 8200, 1 << 20} {
+		info := shard.Info{Arch: "llama", Layers: 7, Context: context, KVHeads: 3, HeadDim: 40}
+		for _, c := range []shard.Span{{First: 0, End: 7}, {First: 2, End: 3}, {First: 3, End: 7}} {
+			want := info.KVBytes(c, min(context, 8192))
+			if _, kv := plan.SpanBytes(ingest.Describe(info), c.First, c.End); kv != want {
+				t.Errorf("context %d, layers %v: the planner counts on %d bytes, a sequence takes %d", context, c, kv, want)
+			}
+		}
+	}
 }

@@ -156,7 +156,7 @@ func (k *keeper) run(ctx context.Context, st *stage) {
 	defer k.budget.giveWeights(st.bytes)
 	defer loaded.free()
 	defer k.meter.forget(st.model.Digest)
-	served := &stepper{Stepper: pipeline.ForShard(loaded.shard), info: loaded.shard.Info(), span: loaded.shard.Span(), budget: k.budget, meter: k.meter, model: st.model.Digest}
+	served := &stepper{Stepper: pipeline.ForShard(loaded.shard), info: loaded.shard.Info(), span: loaded.shard.Span(), meter: k.meter, model: st.model.Digest}
 	served.answer, served.prompt = plan.StepBytes(st.model, st.hop.First, st.hop.End)
 	if err := k.host.Serve(st.key, served); err != nil {
 		log.Error("a stage cannot be served", "err", err)
@@ -285,7 +285,7 @@ func (k *keeper) open(ctx context.Context, st *stage, want []cluster.Blob) (*loa
 	}
 	meta, err := gguf.Parse(parts[cluster.BlobMeta])
 	if err == nil {
-		l.shard, err = shard.Open(meta, parts, shard.Span{First: st.hop.First, End: st.hop.End}, shard.Options{Workers: k.workers})
+		l.shard, err = shard.Open(meta, parts, shard.Span{First: st.hop.First, End: st.hop.End}, shard.Options{Workers: k.workers, KVMemory: k.budget.kv})
 	}
 	if err != nil {
 		l.free()

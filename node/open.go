@@ -68,7 +68,7 @@ func (n *Node) openCompute(context.Context) error {
 	n.workers = kernels.NewWorkers(n.cfg.Threads)
 	n.onClose(func() error { n.workers.Close(); return nil })
 	tuneRuntime(n.workers.N())
-	n.budget = &budget{total: memoryLimit(n.cfg.Memory)}
+	n.budget = newBudget(memoryLimit(n.cfg.Memory))
 	n.meter = newMeter()
 	n.rates, n.layer = measureSpeed(n.workers)
 	n.out.Info("compute", "kernels", kernels.Impl(), "threads", n.workers.N(), "memory", n.budget.total, "speed", n.rates.One)
