@@ -47,16 +47,18 @@ type Node struct {
 	host    *pipeline.Host
 	prop    *proposer
 	shadows *shadows
-	keeper  *keeper
-	lead    *leader
-	catalog *catalog
-	routes  *routes
-	service *infer.Service
-	server  *server.Server
-	web     net.Listener
-	rates   plan.Rates // as measured at the start
-	layer   time.Duration
-	meter   *meter
+
+	responses atomic.Pointer[http.Handler]
+	keeper    *keeper
+	lead      *leader
+	catalog   *catalog
+	routes    *routes
+	service   *infer.Service
+	server    *server.Server
+	web       net.Listener
+	rates     plan.Rates // as measured at the start
+	layer     time.Duration
+	meter     *meter
 
 	stopping    atomic.Bool
 	reappearing atomic.Bool

@@ -124,6 +124,7 @@ func (n *Node) openConsensus(context.Context) (err error) {
 	mux.Handle("/blobs/", n.store.Handler())
 	n.shadows = &shadows{self: n.cfg.Name, store: server.NewRecords(), client: n.client, others: n.peers, out: n.out}
 	mux.Handle(recordsPath, n.shadows)
+	mux.HandleFunc("/v1/responses/", n.peerResponses)
 	mux.HandleFunc("GET "+probePath, serveProbe)
 	n.mux.HandleHTTP(mux)
 	n.mux.HandleJoin(n.admit)
@@ -197,13 +198,15 @@ func (n *Node) openServer(context.Context) (err error) {
 	}
 	addr := n.web.Addr().String()
 	n.server, err = server.New(server.Config{
-		Service: n.service, Admin: admin{n}, Blobs: admin{n}, Keys: admin{n}, Ready: n.ready, Behind: n.behind, Registry: registry(), Records: n.shadows,
+		Service: n.service, Admin: admin{n}, Blobs: admin{n}, Keys: admin{n}, Ready: n.ready, Behind: n.behind, Registry: registry(), Records: n.shadows, Peer: n.shadows.ask,
 		Addr: addr, RequireKeys: !server.Loopback(addr), Wrap: n.tracer.Handler, Log: n.out,
 	})
 	if err != nil {
 		_ = n.web.Close()
 		return err
 	}
+	peers := n.server.PeerHandler()
+	n.responses.Store(&peers)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

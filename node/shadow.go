@@ -143,6 +143,27 @@ func readRecord(from io.Reader) (r records.Record, err error) {
 	return r, r.Validate()
 }
 
+// ask sends a request without a body to another node.
+func (s *shadows) ask(ctx context.Context, node, method, path string) (*http.Response, error) {
+	if node == s.self {
+		return nil, fmt.Errorf("node %s is this one", node)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+node+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.client.Do(req)
+}
+
+// peerResponses answers other nodes about the responses that run here. The peer port is open before the API is.
+func (n *Node) peerResponses(w http.ResponseWriter, r *http.Request) {
+	if h := n.responses.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	http.NotFound(w, r)
+}
+
 // ServeHTTP takes and gives records. The peer port has checked that a node of this cluster asks.
 func (s *shadows) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	switch q.Method {

@@ -98,6 +98,25 @@ check("a list of prompts", [x.index for x in both.choices] == [0, 1], both)
 streamed = "".join(x.choices[0].text for x in client.completions.create(model=model, prompt="The capital of France is", max_tokens=5, temperature=0, stream=True) if x.choices)
 check("completions stream", streamed == c.choices[0].text, (streamed, c.choices[0].text))
 
+# responses
+resp = client.responses.create(model=model, input=ask, max_output_tokens=16, temperature=0)
+check("responses", resp.output_text and resp.status in ("completed", "incomplete") and resp.usage.output_tokens == 16, resp)
+check("responses and chat agree", resp.output_text == client.chat.completions.create(model=model, messages=ask, max_tokens=16, temperature=0).choices[0].message.content, resp)
+events = list(client.responses.create(model=model, input=ask, max_output_tokens=16, temperature=0, stream=True))
+check("responses stream", "".join(e.delta for e in events if e.type == "response.output_text.delta") == resp.output_text, events)
+check("responses stream's frame", events[0].type == "response.created" and events[-1].response.output_text == resp.output_text and [e.sequence_number for e in events] == list(range(len(events))), events)
+back = client.responses.create(model=model, input=ask, max_output_tokens=16, temperature=0, background=True)
+check("responses in the background", back.status in ("queued", "in_progress") and back.background, back)
+seen = list(client.responses.retrieve(back.id, stream=True))
+check("followed from the beginning", seen[0].type == "response.created" and seen[1].type == "response.queued" and seen[-1].response.output_text == resp.output_text, seen)
+rest = list(client.responses.retrieve(back.id, stream=True, starting_after=7))
+check("followed from the middle", [e.sequence_number for e in rest] == [e.sequence_number for e in seen[8:]] and rest[-1].response.output_text == resp.output_text, rest)
+check("retrieved at the end", client.responses.retrieve(back.id).output_text == resp.output_text)
+gone = client.responses.create(model=model, input="Write a long story.", max_output_tokens=2000, background=True)
+check("cancelled", client.responses.cancel(gone.id).status == "cancelled" and client.responses.retrieve(gone.id).status == "cancelled", gone)
+refused("no such response", openai.NotFoundError, lambda: client.responses.retrieve("resp_nonesuch"), code="response_not_found")
+refused("tools in responses", openai.BadRequestError, lambda: client.responses.create(model=model, input="x", tools=[{"type": "web_search"}]), param="tools")
+
 # what cannot be answered
 chat = client.chat.completions.create
 refused("unknown model", openai.NotFoundError, lambda: chat(model="nonesuch", messages=ask), code="model_not_found")

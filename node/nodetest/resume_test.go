@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lamina/shard/gguf"
 	"lamina/shard/tiny"
 )
 
@@ -148,6 +149,99 @@ func TestGatewayDies(t *testing.T) {
 				c.Fatalf("round %d: killed after event %d: %v\nwant %v", round, at, got.tokens, want.tokens)
 			}
 			c.Up(down)
+			settled(c, "m", 2)
+		}
+	})
+}
+
+// response is what a test looks at of a response.
+type response struct {
+	ID, Status string
+	Output     []struct{ Content []struct{ Text string } }
+}
+
+func (s *sse) object(c *Cluster, i int, method, path, body string) (o response, err error) {
+	req, err := http.NewRequestWithContext(c.T.Context(), method, "http://"+c.cfgs[i].HTTP+path, strings.NewReader(body))
+	if err != nil {
+		return o, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := web(c).Do(req)
+	if err != nil {
+		return o, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, data)
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &o)
+	}
+	return o, err
+}
+
+// events reads a response's stream: the data of each event by its number, until the stream ends or stop says so.
+func events(c *Cluster, i int, path string, stop func(n int) bool) (out []string, err error) {
+	req, err := http.NewRequestWithContext(c.T.Context(), http.MethodGet, "http://"+c.cfgs[i].HTTP+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := web(c).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	in := bufio.NewScanner(resp.Body)
+	for in.Scan() {
+		if data, ok := strings.CutPrefix(in.Text(), "data: "); ok {
+			if out = append(out, data); stop != nil && stop(len(out)) {
+				return out, nil
+			}
+		}
+	}
+	return out, in.Err()
+}
+
+// A response in the background is asked for at any node, while it runs and after; when its node dies another takes over, and who
+// follows it there sees the same events.
+func TestBackgroundOutlivesItsNode(t *testing.T) {
+	file := tiny.Llama(tiny.Config{Layers: 4, Seed: 33, Extra: []gguf.Pair{{Key: "tokenizer.chat_template", Value: gguf.String("{% for m in messages %}{{ m.content }}{% endfor %}")}}})
+	const body = `{"model":"m","input":"it goes on","background":true,"seed":5,"max_output_tokens":30}`
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 4)
+		c.Add(0, "m", file, 2, 2)
+		voters(c, 3)
+		settled(c, "m", 2)
+		c.Net.Delay(2 * time.Millisecond)
+		var s sse
+		for round := range 8 {
+			at := round % 4
+			o, err := s.object(c, at, "POST", "/v1/responses", body)
+			if err != nil {
+				c.Fatalf("round %d: %v", round, err)
+			}
+			path := "/v1/responses/" + o.ID
+			elsewhere := (at + 1) % 4
+			seen, err := events(c, elsewhere, path+"?stream=true", func(n int) bool {
+				if n == 4+round {
+					c.Kill(at)
+				}
+				return false
+			})
+			if err != nil || len(seen) < 10 || !strings.Contains(seen[len(seen)-1], `"type":"response.`) {
+				c.Fatalf("round %d: followed at another node: %d events, %v", round, len(seen), err)
+			}
+			third := (at + 2) % 4
+			again, err := events(c, third, path+"?stream=true", nil)
+			if err != nil || !slices.Equal(again, seen) {
+				c.Fatalf("round %d: at a third node\n%s\nwant\n%s\n%v", round, strings.Join(again, "\n"), strings.Join(seen, "\n"), err)
+			}
+			got, err := s.object(c, third, "GET", path, "")
+			if err != nil || got.Status != "completed" && got.Status != "incomplete" || got.Output[0].Content[0].Text == "" {
+				c.Fatalf("round %d: %+v %v", round, got, err)
+			}
+			c.Up(at)
 			settled(c, "m", 2)
 		}
 	})

@@ -100,6 +100,8 @@ type Config struct {
 	Keys    Keys
 	// Records keeps streamed requests so that they can be resumed at another node; nil: at this one only.
 	Records Records
+	// Peer asks another node's PeerHandler; nil: there are no others.
+	Peer func(ctx context.Context, node, method, path string) (*http.Response, error)
 	// Ready says why the node cannot serve, or nil. It is asked by /readyz and must not block.
 	Ready func() error
 	// Behind says that this node has just started and may not know yet which keys the cluster has, or nil: then a key that is not

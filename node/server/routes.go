@@ -48,6 +48,10 @@ func (s *Server) routes() []route {
 		{"GET /v1/chat/completions/{id}", user, openAI, true, s.resume("/v1/chat/completions", s.chat)},
 		{"GET /v1/completions/{id}", user, openAI, true, s.resume("/v1/completions", s.completions)},
 
+		{"POST /v1/responses", user, openAI, true, s.respond},
+		{"GET /v1/responses/{id}", user, openAI, false, s.getResponse},
+		{"POST /v1/responses/{id}/cancel", user, openAI, false, s.cancelResponse},
+
 		{"POST /v1/infer", user, native, true, s.infer},
 		{"GET /v1/infer/{id}", user, native, true, s.resume("/v1/infer", s.infer)},
 		{"POST /v1/infer/tokenize", user, native, false, s.tokenize},

@@ -22,6 +22,7 @@ type Server struct {
 	cross  *http.CrossOriginProtection
 	places places
 	meter  *meter
+	runs   *runs
 	live   sync.WaitGroup // requests in their handlers
 
 	base   context.Context // of every request; its cause ends them
@@ -44,6 +45,7 @@ func New(cfg Config) (*Server, error) {
 		drain: make(chan struct{}), now: time.Now, newID: randomID, seed: randomSeed,
 	}
 	s.base, s.cancel = context.WithCancelCause(context.Background())
+	s.runs = newRuns(func() time.Time { return s.now() })
 	var err error
 	if s.meter, err = newMeter(cfg.Registry, func() int { return len(s.places) }); err != nil {
 		return nil, fmt.Errorf("%w: metrics: %w", ErrConfig, err)
