@@ -47,10 +47,15 @@ func Pack(dst, src []byte, t Type, rows, cols int) error {
 	f := formOf(t)
 	pb := f.panelBytes(cols)
 	clear(dst[(panels(rows)-1)*pb:])
-	for r := range rows {
-		p := dst[r/panelRows*pb : (r/panelRows+1)*pb]
-		if err := f.packRow(p, src[r*rb:(r+1)*rb], r%panelRows); err != nil {
-			return fmt.Errorf("row %d: %w", r, err)
+	for first := 0; first < rows; first += panelRows {
+		p, end := dst[first/panelRows*pb:][:pb], min(first+panelRows, rows)
+		if f.packPanel(p, src[first*rb:end*rb], rb) {
+			continue
+		}
+		for r := first; r < end; r++ {
+			if err := f.packRow(p, src[r*rb:(r+1)*rb], r-first); err != nil {
+				return fmt.Errorf("row %d: %w", r, err)
+			}
 		}
 	}
 	return nil
