@@ -46,7 +46,7 @@ var floatEmulatorOps = map[string]func(e *emulator, ins *asmIns){
 		if d := ins.args[3]; d.kind == 'K' {
 			e.mask[d.n] = 0
 			for i := range n {
-				e.mask[d.n] |= uint16(w[i]&1) << i
+				e.mask[d.n] |= uint64(w[i]&1) << i
 			}
 			return
 		}

@@ -42,8 +42,8 @@ func atLevels(t failer, what string, f func() []float32) []float32 {
 	return want
 }
 
-// within fails unless got is within the bound of want, element by element.
-func within(t failer, what string, got []float32, want, bound []float64) {
+// withinEach fails unless got is within the bound of want, element by element.
+func withinEach(t failer, what string, got []float32, want, bound []float64) {
 	t.Helper()
 	for i, g := range got {
 		if !(math.Abs(float64(g)-want[i]) <= bound[i]) {
@@ -107,7 +107,7 @@ func propMatMul(t *rapid.T) {
 			oracleFloats(f, src, row, want[r*out:(r+1)*out], bound[r*out:(r+1)*out])
 		}
 	}
-	within(t, "product of "+typ.String(), got, want, bound)
+	withinEach(t, "product of "+typ.String(), got, want, bound)
 }
 
 // oracleRow multiplies the quantised activations of a row with the rows of a matrix in float64.
@@ -421,7 +421,7 @@ func propRope(t *rapid.T) {
 			bound[at+i] = 3e-7 * (math.Abs(float64(x[at+i])) + math.Abs(float64(x[at+other])))
 		}
 	}
-	within(t, "rope", got, want, bound)
+	withinEach(t, "rope", got, want, bound)
 }
 
 func TestRopeProperty(t *testing.T) { rapid.Check(t, propRope) }
@@ -450,7 +450,7 @@ func propAttention(t *rapid.T) {
 	for i := range bound {
 		bound[i] = 5e-6 * 5 // values are normal: some 5 at most
 	}
-	within(t, "attention", got, want, bound)
+	withinEach(t, "attention", got, want, bound)
 }
 
 func TestAttentionProperty(t *testing.T) { rapid.Check(t, propAttention) }
