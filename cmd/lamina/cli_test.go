@@ -18,7 +18,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"lamina/cluster"
 	"lamina/node/api"
 	"lamina/node/ingest"
 	"lamina/shard/tiny"
@@ -151,7 +150,7 @@ func (f *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "DELETE /v1/cluster/nodes/n1":
 		reply(api.DoneReply{Done: true})
 	case "GET /v1/cluster/backup":
-		reply(api.Backup{Version: 1, Cluster: "lab", Models: []cluster.Model{{Name: "m"}}, Keys: []cluster.Key{{ID: "k"}}})
+		reply(json.RawMessage(`{"version":1,"cluster":"lab","models":[{"name":"m"}],"keys":[{"id":"k"}]}`))
 	case "POST /v1/cluster/restore":
 		reply(api.RestoreReply{Models: []string{}, Keys: []string{"k"}, Refused: []api.RestoreRefusal{{Model: "m", Reason: "its parts are not on this node"}}})
 	case "POST /v1/cluster/tokens":
