@@ -36,6 +36,7 @@ var rules = []rule{
 	{"router", []string{"lamina/cluster", "github.com/cespare/xxhash"}, "a choice among peers needs the agreed facts and nothing else"},
 	{"node/trace", []string{"lamina", "go.opentelemetry.io", "google.golang.org/grpc"}, "OpenTelemetry has one home"},
 	{"node", []string{"lamina", "github.com/vmihailenco/msgpack", "github.com/hashicorp/memberlist", "github.com/hashicorp/raft", "github.com/prometheus/client_golang", "golang.org/x"}, "a node wires everything; heavy dependencies stay in their homes"},
+	{"deploy/lab", nil, "the lab tests the program from outside: processes, sockets and the standard library"},
 	{"cmd", []string{"lamina/node", "github.com/alecthomas/kong", "github.com/vbauerle/mpb", "golang.org/x/term", "golang.org/x/sys"}, "the program is flags and printing"},
 }
 
