@@ -46,7 +46,9 @@ func BenchmarkPool(b *testing.B) {
 	y := make([]float32, len(x))
 	three := PoolShape{Kernel: [3]int{1, 3, 3}, Stride: [3]int{1, 2, 2}, Pad: [3][2]int{{}, {1, 1}, {1, 1}}}
 	all := PoolShape{Kernel: [3]int{1, 7, 7}}
-	b.Run("Max3x3s2/112x112x64", func(b *testing.B) { perElement(b, len(x), func() { MaxPool(w, y, x, 1, 64, [3]int{1, 112, 112}, three) }) })
+	b.Run("Max3x3s2/112x112x64", func(b *testing.B) {
+		perElement(b, len(x), func() { MaxPool(w, y, x, 1, 64, [3]int{1, 112, 112}, three) })
+	})
 	b.Run("Mean3x3s2/112x112x64", func(b *testing.B) {
 		perElement(b, len(x), func() { MeanPool(w, y, x, 1, 64, [3]int{1, 112, 112}, three, false) })
 	})
