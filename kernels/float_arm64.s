@@ -4,8 +4,8 @@
 
 #include "textflag.h"
 
-// func gemmF32NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
-TEXT ·gemmF32NEON(SB), NOSPLIT, $0-104
+// func gemmF32NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
+TEXT ·gemmF32NEON(SB), NOSPLIT, $0-120
 	MOVD a+0(FP), R0
 	MOVD zero+8(FP), R1
 	MOVD at+16(FP), R2
@@ -14,10 +14,11 @@ TEXT ·gemmF32NEON(SB), NOSPLIT, $0-104
 	MOVD wstep+48(FP), R5
 	MOVD y+56(FP), R6
 	MOVD stride+64(FP), R7
-	MOVD w+40(FP), R20
 	MOVD bias+72(FP), R14
 	MOVD how+80(FP), R19
 	MOVD shape+96(FP), R15
+	MOVD tiles+104(FP), R24
+	MOVD skip+112(FP), R25
 	CMP $1, R15
 	BEQ tile1
 	CMP $2, R15
@@ -31,6 +32,7 @@ TEXT ·gemmF32NEON(SB), NOSPLIT, $0-104
 	CMP $6, R15
 	BEQ tile6
 tile0:
+tiles0:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -46,6 +48,8 @@ tile0:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad463 // fadd v3.4s, v3.4s, v26.4s
 start0:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap0:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -137,8 +141,13 @@ store0:
 	FMOVQ F1, 16(R13)
 	FMOVQ F2, 32(R13)
 	FMOVQ F3, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles0
 	RET
 tile1:
+tiles1:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -167,6 +176,8 @@ tile1:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad4e7 // fadd v7.4s, v7.4s, v26.4s
 start1:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap1:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -306,8 +317,13 @@ store1:
 	FMOVQ F5, 16(R13)
 	FMOVQ F6, 32(R13)
 	FMOVQ F7, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles1
 	RET
 tile2:
+tiles2:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -349,6 +365,8 @@ tile2:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad56b // fadd v11.4s, v11.4s, v26.4s
 start2:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap2:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -536,8 +554,13 @@ store2:
 	FMOVQ F9, 16(R13)
 	FMOVQ F10, 32(R13)
 	FMOVQ F11, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles2
 	RET
 tile3:
+tiles3:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -592,6 +615,8 @@ tile3:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad5ef // fadd v15.4s, v15.4s, v26.4s
 start3:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap3:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -827,8 +852,13 @@ store3:
 	FMOVQ F13, 16(R13)
 	FMOVQ F14, 32(R13)
 	FMOVQ F15, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles3
 	RET
 tile4:
+tiles4:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -896,6 +926,8 @@ tile4:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad673 // fadd v19.4s, v19.4s, v26.4s
 start4:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap4:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -1179,8 +1211,13 @@ store4:
 	FMOVQ F17, 16(R13)
 	FMOVQ F18, 32(R13)
 	FMOVQ F19, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles4
 	RET
 tile5:
+tiles5:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -1232,6 +1269,8 @@ tile5:
 	FMOVQ 240(R13), F26
 	WORD $0x4e3ad5ef // fadd v15.4s, v15.4s, v26.4s
 start5:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 	ADD R5, R20, R21
 	ADD R5, R21, R22
 	ADD R5, R22, R23
@@ -1512,8 +1551,13 @@ store5:
 	FMOVQ F13, 208(R13)
 	FMOVQ F14, 224(R13)
 	FMOVQ F15, 240(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles5
 	RET
 tile6:
+tiles6:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -1566,6 +1610,8 @@ tile6:
 	FMOVQ 112(R13), F26
 	WORD $0x4e3ad5ef // fadd v15.4s, v15.4s, v26.4s
 start6:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 	ADD R5, R20, R21
 tap6:
 	MOVD.P 8(R2), R8
@@ -1808,10 +1854,14 @@ store6:
 	FMOVQ F13, 80(R13)
 	FMOVQ F14, 96(R13)
 	FMOVQ F15, 112(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles6
 	RET
 
-// func gemmF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
-TEXT ·gemmF16NEON(SB), NOSPLIT, $0-104
+// func gemmF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
+TEXT ·gemmF16NEON(SB), NOSPLIT, $0-120
 	MOVD a+0(FP), R0
 	MOVD zero+8(FP), R1
 	MOVD at+16(FP), R2
@@ -1820,10 +1870,11 @@ TEXT ·gemmF16NEON(SB), NOSPLIT, $0-104
 	MOVD wstep+48(FP), R5
 	MOVD y+56(FP), R6
 	MOVD stride+64(FP), R7
-	MOVD w+40(FP), R20
 	MOVD bias+72(FP), R14
 	MOVD how+80(FP), R19
 	MOVD shape+96(FP), R15
+	MOVD tiles+104(FP), R24
+	MOVD skip+112(FP), R25
 	CMP $1, R15
 	BEQ tile1
 	CMP $2, R15
@@ -1837,6 +1888,7 @@ TEXT ·gemmF16NEON(SB), NOSPLIT, $0-104
 	CMP $6, R15
 	BEQ tile6
 tile0:
+tiles0:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -1852,6 +1904,8 @@ tile0:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad463 // fadd v3.4s, v3.4s, v26.4s
 start0:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap0:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -1953,8 +2007,13 @@ store0:
 	FMOVQ F1, 16(R13)
 	FMOVQ F2, 32(R13)
 	FMOVQ F3, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles0
 	RET
 tile1:
+tiles1:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -1983,6 +2042,8 @@ tile1:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad4e7 // fadd v7.4s, v7.4s, v26.4s
 start1:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap1:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -2132,8 +2193,13 @@ store1:
 	FMOVQ F5, 16(R13)
 	FMOVQ F6, 32(R13)
 	FMOVQ F7, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles1
 	RET
 tile2:
+tiles2:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -2175,6 +2241,8 @@ tile2:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad56b // fadd v11.4s, v11.4s, v26.4s
 start2:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap2:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -2372,8 +2440,13 @@ store2:
 	FMOVQ F9, 16(R13)
 	FMOVQ F10, 32(R13)
 	FMOVQ F11, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles2
 	RET
 tile3:
+tiles3:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -2428,6 +2501,8 @@ tile3:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad5ef // fadd v15.4s, v15.4s, v26.4s
 start3:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap3:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -2673,8 +2748,13 @@ store3:
 	FMOVQ F13, 16(R13)
 	FMOVQ F14, 32(R13)
 	FMOVQ F15, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles3
 	RET
 tile4:
+tiles4:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -2742,6 +2822,8 @@ tile4:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad673 // fadd v19.4s, v19.4s, v26.4s
 start4:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap4:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -3035,8 +3117,13 @@ store4:
 	FMOVQ F17, 16(R13)
 	FMOVQ F18, 32(R13)
 	FMOVQ F19, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles4
 	RET
 tile5:
+tiles5:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -3088,6 +3175,8 @@ tile5:
 	FMOVQ 240(R13), F26
 	WORD $0x4e3ad5ef // fadd v15.4s, v15.4s, v26.4s
 start5:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 	ADD R5, R20, R21
 	ADD R5, R21, R22
 	ADD R5, R22, R23
@@ -3408,8 +3497,13 @@ store5:
 	FMOVQ F13, 208(R13)
 	FMOVQ F14, 224(R13)
 	FMOVQ F15, 240(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles5
 	RET
 tile6:
+tiles6:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -3462,6 +3556,8 @@ tile6:
 	FMOVQ 112(R13), F26
 	WORD $0x4e3ad5ef // fadd v15.4s, v15.4s, v26.4s
 start6:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 	ADD R5, R20, R21
 tap6:
 	MOVD.P 8(R2), R8
@@ -3724,10 +3820,14 @@ store6:
 	FMOVQ F13, 80(R13)
 	FMOVQ F14, 96(R13)
 	FMOVQ F15, 112(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles6
 	RET
 
-// func gemmBF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
-TEXT ·gemmBF16NEON(SB), NOSPLIT, $0-104
+// func gemmBF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
+TEXT ·gemmBF16NEON(SB), NOSPLIT, $0-120
 	MOVD a+0(FP), R0
 	MOVD zero+8(FP), R1
 	MOVD at+16(FP), R2
@@ -3736,10 +3836,11 @@ TEXT ·gemmBF16NEON(SB), NOSPLIT, $0-104
 	MOVD wstep+48(FP), R5
 	MOVD y+56(FP), R6
 	MOVD stride+64(FP), R7
-	MOVD w+40(FP), R20
 	MOVD bias+72(FP), R14
 	MOVD how+80(FP), R19
 	MOVD shape+96(FP), R15
+	MOVD tiles+104(FP), R24
+	MOVD skip+112(FP), R25
 	CMP $1, R15
 	BEQ tile1
 	CMP $2, R15
@@ -3753,6 +3854,7 @@ TEXT ·gemmBF16NEON(SB), NOSPLIT, $0-104
 	CMP $6, R15
 	BEQ tile6
 tile0:
+tiles0:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -3768,6 +3870,8 @@ tile0:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad463 // fadd v3.4s, v3.4s, v26.4s
 start0:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap0:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -3869,8 +3973,13 @@ store0:
 	FMOVQ F1, 16(R13)
 	FMOVQ F2, 32(R13)
 	FMOVQ F3, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles0
 	RET
 tile1:
+tiles1:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -3899,6 +4008,8 @@ tile1:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad4e7 // fadd v7.4s, v7.4s, v26.4s
 start1:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap1:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -4048,8 +4159,13 @@ store1:
 	FMOVQ F5, 16(R13)
 	FMOVQ F6, 32(R13)
 	FMOVQ F7, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles1
 	RET
 tile2:
+tiles2:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -4091,6 +4207,8 @@ tile2:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad56b // fadd v11.4s, v11.4s, v26.4s
 start2:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap2:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -4288,8 +4406,13 @@ store2:
 	FMOVQ F9, 16(R13)
 	FMOVQ F10, 32(R13)
 	FMOVQ F11, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles2
 	RET
 tile3:
+tiles3:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -4344,6 +4467,8 @@ tile3:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad5ef // fadd v15.4s, v15.4s, v26.4s
 start3:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap3:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -4589,8 +4714,13 @@ store3:
 	FMOVQ F13, 16(R13)
 	FMOVQ F14, 32(R13)
 	FMOVQ F15, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles3
 	RET
 tile4:
+tiles4:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -4658,6 +4788,8 @@ tile4:
 	FMOVQ 48(R13), F26
 	WORD $0x4e3ad673 // fadd v19.4s, v19.4s, v26.4s
 start4:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 tap4:
 	MOVD.P 8(R2), R8
 	ADDS R0, R8
@@ -4951,8 +5083,13 @@ store4:
 	FMOVQ F17, 16(R13)
 	FMOVQ F18, 32(R13)
 	FMOVQ F19, 48(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles4
 	RET
 tile5:
+tiles5:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -5004,6 +5141,8 @@ tile5:
 	FMOVQ 240(R13), F26
 	WORD $0x4e3ad5ef // fadd v15.4s, v15.4s, v26.4s
 start5:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 	ADD R5, R20, R21
 	ADD R5, R21, R22
 	ADD R5, R22, R23
@@ -5324,8 +5463,13 @@ store5:
 	FMOVQ F13, 208(R13)
 	FMOVQ F14, 224(R13)
 	FMOVQ F15, 240(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles5
 	RET
 tile6:
+tiles6:
 	FMOVQ 0(R14), F0
 	FMOVQ 16(R14), F1
 	FMOVQ 32(R14), F2
@@ -5378,6 +5522,8 @@ tile6:
 	FMOVQ 112(R13), F26
 	WORD $0x4e3ad5ef // fadd v15.4s, v15.4s, v26.4s
 start6:
+	MOVD w+40(FP), R20
+	MOVD taps+24(FP), R3
 	ADD R5, R20, R21
 tap6:
 	MOVD.P 8(R2), R8
@@ -5640,6 +5786,10 @@ store6:
 	FMOVQ F13, 80(R13)
 	FMOVQ F14, 96(R13)
 	FMOVQ F15, 112(R13)
+	ADD R7, R13, R6
+	ADD R25, R2
+	SUBS $1, R24
+	BNE tiles6
 	RET
 
 // func fmaPeakNEON(n int)

@@ -7,17 +7,17 @@ package kernels
 // gemmF32AVX2 multiplies rows with panels of F32; see floatCall.
 //
 //go:noescape
-func gemmF32AVX2(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
+func gemmF32AVX2(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
 // gemmF16AVX2 multiplies rows with panels of F16; see floatCall.
 //
 //go:noescape
-func gemmF16AVX2(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
+func gemmF16AVX2(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
 // gemmBF16AVX2 multiplies rows with panels of BF16; see floatCall.
 //
 //go:noescape
-func gemmBF16AVX2(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
+func gemmBF16AVX2(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
 // fmaPeakAVX2 does 12*n multiply-adds of whole registers.
 //
@@ -27,17 +27,17 @@ func fmaPeakAVX2(n int)
 // gemmF32AVX512 multiplies rows with panels of F32; see floatCall.
 //
 //go:noescape
-func gemmF32AVX512(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
+func gemmF32AVX512(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
 // gemmF16AVX512 multiplies rows with panels of F16; see floatCall.
 //
 //go:noescape
-func gemmF16AVX512(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
+func gemmF16AVX512(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
 // gemmBF16AVX512 multiplies rows with panels of BF16; see floatCall.
 //
 //go:noescape
-func gemmBF16AVX512(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
+func gemmBF16AVX512(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
 // fmaPeakAVX512 does 12*n multiply-adds of whole registers.
 //

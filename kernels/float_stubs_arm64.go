@@ -7,17 +7,17 @@ package kernels
 // gemmF32NEON multiplies rows with panels of F32; see floatCall.
 //
 //go:noescape
-func gemmF32NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
+func gemmF32NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
 // gemmF16NEON multiplies rows with panels of F16; see floatCall.
 //
 //go:noescape
-func gemmF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
+func gemmF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
 // gemmBF16NEON multiplies rows with panels of BF16; see floatCall.
 //
 //go:noescape
-func gemmBF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int)
+func gemmBF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
 // fmaPeakNEON does 12*n multiply-adds of whole registers.
 //

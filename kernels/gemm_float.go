@@ -58,8 +58,9 @@ type floatProduct struct {
 type floatSegment struct{ t0, t1, k0, k1 int }
 
 const (
-	floatStretch = 384       // columns of a segment: the panels of them that tiles take at once are 24 KiB
-	floatTiles   = 32        // most tiles of a part
+	floatStretch = 1024      // columns of a segment, at most
+	floatTiles   = 32        // tiles of a part, at most
+	floatBlock   = 192 << 10 // bytes of their columns of a segment, at most: they stay in the second-level cache with a panel
 	floatGrain   = 200 << 10 // multiply-adds of a part, at least: 4 us or more
 )
 
@@ -75,7 +76,7 @@ func (p *floatProduct) cut() {
 	p.tile = floatRows()
 	most := floatStretch / floatPanels(p.tile)
 	if p.rows <= p.tile {
-		most = 1 << 14
+		most = 1 << 12
 	}
 	if p.k > most {
 		n := (p.k + most - 1) / most
@@ -107,7 +108,12 @@ func (p *floatProduct) split(workers int) {
 	if workers > 1 {
 		parts = max(1, min(4*workers, work/floatGrain))
 	}
-	p.blocks = (tiles + floatTiles - 1) / floatTiles
+	segment := 0 // columns of the longest
+	for _, g := range p.segments {
+		segment = max(segment, (g.t1-g.t0)*(g.k1-g.k0))
+	}
+	block := max(1, min(floatTiles, floatBlock/(4*p.tile*segment)))
+	p.blocks = (tiles + block - 1) / block
 	p.chunks = 1
 	if p.blocks < parts { // rather by columns: each panel is then read once
 		p.chunks = min(n, (parts+p.blocks-1)/p.blocks)
@@ -123,10 +129,9 @@ func (p *floatProduct) part(i int) {
 	s.p = p
 	block, chunk := i%p.blocks, i/p.blocks
 	tiles := (p.rows + p.tile - 1) / p.tile
-	s.firstTile, s.lastTile = tiles*block/p.blocks, tiles*(block+1)/p.blocks
 	n := panels(p.m.Rows)
 	s.first, s.end = n*chunk/p.chunks, n*(chunk+1)/p.chunks
-	s.locate()
+	s.locate(tiles*block/p.blocks, tiles*(block+1)/p.blocks, tiles)
 	for i := range p.segments {
 		s.segment(i)
 	}
@@ -134,52 +139,54 @@ func (p *floatProduct) part(i int) {
 
 // floatStrip is a part on its way through the segments.
 type floatStrip struct {
-	p                   *floatProduct
-	firstTile, lastTile int
-	first, end          int // panels
-	tiles               []floatRowsAt
-	at                  []int
-	fixed               [512]int // room for at
-	head                [floatTiles]floatRowsAt
-	call                floatCall
-	from                []float32 // what sums start from
-	bias                [maxFloatPanels * panelRows]float32
-	edge                [maxFloatRows * panelRows]float32 // results of a panel that is partly filled
+	p          *floatProduct
+	first, end int // panels
+	runs       []floatRun
+	at         []int
+	from       []float32 // what sums start from
+	call       floatCall
+
+	// Room for these, so that most parts make no garbage.
+	runRoom  [8]floatRun
+	atRoom   [512]int
+	fromRoom [maxFloatPanels * panelRows]float32
+	edge     [maxFloatRows * panelRows]float32 // results of a panel that is partly filled
 }
 
-// floatRowsAt is a tile: its rows, and where they are. merged is the number of taps that are one piece, or 1.
-type floatRowsAt struct {
-	first, rows  int
-	base, merged int
-	at           []int
+// floatRun is some tiles of as many rows each, one after the other, all located in the same way: at has their offsets, of as
+// many places each as a tile has rows and taps, and merged taps are one piece.
+type floatRun struct {
+	first, rows, tiles, merged int
+	at                         []int
 }
 
-// locate finds the rows of all tiles.
-func (s *floatStrip) locate() {
+// locate finds the rows of tiles from to to-1, of all tiles; the first ones have one row more than the others if not all
+// have as many.
+func (s *floatStrip) locate(from, to, all int) {
 	p := s.p
-	all := (p.rows + p.tile - 1) / p.tile
-	s.tiles = s.head[:0]
-	s.at = s.fixed[:]
-	if n := (s.lastTile - s.firstTile) * p.tile * p.taps; n > len(s.at) && p.conv != nil {
+	few, more := p.rows/all, p.rows%all
+	s.runs, s.at = s.runRoom[:0], s.atRoom[:]
+	if n := (to - from) * (few + 1) * p.taps; n > len(s.at) {
 		s.at = make([]int, n)
 	}
-	used := 0
-	for t := s.firstTile; t < s.lastTile; t++ {
-		first := p.rows * t / all
-		a := floatRowsAt{first: first, rows: p.rows*(t+1)/all - first, merged: 1}
+	at := s.at
+	for t := from; t < to; t++ {
+		first, rows, merged := t*few+min(t, more), few, 1
+		if t < more {
+			rows++
+		}
 		if p.conv != nil {
-			a.at = s.at[used : used+a.rows*p.taps]
-			used += len(a.at)
-			a.merged = p.conv.locate(a.at, a.first, a.rows)
+			merged = p.conv.locate(at, first, rows)
 		} else {
-			a.base = first * p.ldx
+			for r := range rows {
+				at[r] = 4 * (first + r) * p.ldx
+			}
 		}
-		s.tiles = append(s.tiles, a)
-	}
-	if p.conv == nil {
-		for r := range p.tile {
-			s.at[r] = 4 * r * p.ldx
+		if n := len(s.runs); n == 0 || s.runs[n-1].rows != rows || s.runs[n-1].merged != merged {
+			s.runs = append(s.runs, floatRun{first: first, rows: rows, merged: merged, at: at})
 		}
+		s.runs[len(s.runs)-1].tiles++
+		at = at[rows*p.taps:]
 	}
 }
 
@@ -188,12 +195,12 @@ func (s *floatStrip) segment(i int) {
 	p, c := s.p, &s.call
 	g := p.segments[i]
 	size := panelRows * formOf(p.m.Type).bytes
-	c.typ, c.step, c.zero = p.m.Type, p.m.Cols*size, p.zero[g.k0:]
+	c.typ, c.step, c.x, c.zero = p.m.Type, p.m.Cols*size, p.x[g.k0:], p.zero[g.k0:]
 	c.clip, c.low, c.high = p.fuse.Clip && i == len(p.segments)-1, p.fuse.Low, p.fuse.High
 	c.add = p.fuse.Add || i > 0
 	group := 1
-	for j := range s.tiles {
-		group = max(group, floatPanels(s.tiles[j].rows))
+	for j := range s.runs {
+		group = max(group, floatPanels(s.runs[j].rows))
 	}
 	whole := p.m.Rows / panelRows // panels that are full
 	for n := s.first; n < s.end; n += group {
@@ -201,8 +208,8 @@ func (s *floatStrip) segment(i int) {
 			group = min(group, whole-n)
 		}
 		s.start(n, group, i > 0)
-		for j := range s.tiles {
-			s.multiply(&s.tiles[j], g, n, group)
+		for j := range s.runs {
+			s.multiply(&s.runs[j], g, n, group)
 		}
 	}
 }
@@ -214,8 +221,8 @@ func (s *floatStrip) start(n, group int, going bool) {
 	if bias != nil && !going {
 		s.from = bias[n*panelRows:]
 		if len(s.from) < group*panelRows {
-			clear(s.bias[copy(s.bias[:], s.from):])
-			s.from = s.bias[:]
+			clear(s.fromRoom[copy(s.fromRoom[:], s.from):])
+			s.from = s.fromRoom[:]
 		}
 		return
 	}
@@ -223,21 +230,17 @@ func (s *floatStrip) start(n, group int, going bool) {
 	if s.call.add {
 		v = float32(math.Copysign(0, -1))
 	}
-	for i := range s.bias {
-		s.bias[i] = v
+	for i := range s.fromRoom {
+		s.fromRoom[i] = v
 	}
-	s.from = s.bias[:]
+	s.from = s.fromRoom[:]
 }
 
-// multiply multiplies a tile with some panels from n on.
-func (s *floatStrip) multiply(t *floatRowsAt, g floatSegment, n, group int) {
+// multiply multiplies the tiles of a run with some panels from n on.
+func (s *floatStrip) multiply(t *floatRun, g floatSegment, n, group int) {
 	p, c := s.p, &s.call
-	c.rows, c.x = t.rows, p.x[t.base+g.k0:]
-	c.taps, c.k, c.at = g.t1-g.t0, g.k1-g.k0, s.at
-	if p.conv != nil {
-		c.taps, c.k = c.taps/t.merged, c.k*t.merged
-		c.at = t.at[g.t0/t.merged*t.rows:]
-	}
+	c.rows, c.tiles, c.every = t.rows, t.tiles, t.rows*p.taps
+	c.taps, c.k, c.at = (g.t1-g.t0)/t.merged, (g.k1-g.k0)*t.merged, t.at[g.t0/t.merged*t.rows:]
 	size := panelRows * formOf(p.m.Type).bytes
 	most := floatPanels(t.rows)
 	for from := 0; from < group; from += c.panels {
@@ -250,23 +253,29 @@ func (s *floatStrip) multiply(t *floatRowsAt, g floatSegment, n, group int) {
 		c.y, c.stride = p.y[t.first*p.ldy+at*panelRows:], p.ldy
 		if (at+c.panels)*panelRows <= p.m.Rows {
 			c.run()
+			safepoint()
 		} else {
 			s.last(t, p.m.Rows-at*panelRows)
 		}
-		safepoint()
 	}
 }
 
-// last runs the call of a panel of which only some columns exist.
-func (s *floatStrip) last(t *floatRowsAt, cols int) {
+// last does a run with a panel of which only some columns exist, tile by tile.
+func (s *floatStrip) last(t *floatRun, cols int) {
 	c := &s.call
-	y := c.y
-	c.y, c.stride = s.edge[:], panelRows
-	for r := range t.rows {
-		copy(c.y[r*panelRows:], y[r*s.p.ldy:r*s.p.ldy+cols])
-	}
-	c.run()
-	for r := range t.rows {
-		copy(y[r*s.p.ldy:r*s.p.ldy+cols], c.y[r*panelRows:])
+	y, ld := c.y, s.p.ldy
+	c.y, c.stride, c.tiles = s.edge[:], panelRows, 1
+	for i := range t.tiles {
+		for r := range t.rows {
+			copy(c.y[r*panelRows:], y[r*ld:r*ld+cols])
+		}
+		c.run()
+		for r := range t.rows {
+			copy(y[r*ld:r*ld+cols], c.y[r*panelRows:])
+		}
+		if i < t.tiles-1 {
+			y, c.at = y[t.rows*ld:], c.at[c.every:]
+		}
+		safepoint()
 	}
 }

@@ -35,20 +35,20 @@ func gemmFast(c *floatCall) bool {
 		shape += floatRows()
 	}
 	x, zero, at, w, y, bias := &c.x[0], &c.zero[0], &c.at[0], &c.w[0], &c.y[0], &c.bias[0]
-	stride := 4 * c.stride
+	stride, skip := 4*c.stride, 8*(c.every-c.taps*c.rows)
 	switch {
 	case active == avx512 && c.typ == F32:
-		gemmF32AVX512(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+		gemmF32AVX512(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	case active == avx512 && c.typ == F16:
-		gemmF16AVX512(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+		gemmF16AVX512(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	case active == avx512:
-		gemmBF16AVX512(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+		gemmBF16AVX512(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	case c.typ == F16:
-		gemmF16AVX2(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+		gemmF16AVX2(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	case c.typ == BF16:
-		gemmBF16AVX2(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+		gemmBF16AVX2(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	default:
-		gemmF32AVX2(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+		gemmF32AVX2(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	}
 	return true
 }

@@ -25,14 +25,14 @@ func gemmFast(c *floatCall) bool {
 		shape += floatRows()
 	}
 	x, zero, at, w, y, bias := &c.x[0], &c.zero[0], &c.at[0], &c.w[0], &c.y[0], &c.bias[0]
-	stride := 4 * c.stride
+	stride, skip := 4*c.stride, 8*(c.every-c.taps*c.rows)
 	switch c.typ {
 	case F16:
-		gemmF16NEON(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+		gemmF16NEON(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	case BF16:
-		gemmBF16NEON(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+		gemmBF16NEON(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	default:
-		gemmF32NEON(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape)
+		gemmF32NEON(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	}
 	return true
 }

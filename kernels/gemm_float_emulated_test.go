@@ -119,7 +119,7 @@ func TestEmulatedGEMM(t *testing.T) {
 		c.y = want
 		c.run()
 		e.call(t, "gemm"+c.typ.String()+level, c.x, c.zero, c.at, c.taps, c.k, c.w, c.step, got, 4*c.stride, c.bias, c.how, c.low, c.high,
-			number[level](c.rows, c.panels))
+			number[level](c.rows, c.panels), c.tiles, 8*(c.every-c.taps*c.rows))
 		sameBits(t, fmt.Sprintf("%s %dx%d", level, c.rows, c.panels), got, want)
 	})
 }
@@ -133,7 +133,9 @@ func drawCall(t *rapid.T, rows, panels int) *floatCall {
 	c.w, c.step = slices.Clip(m.Data), len(m.Data)/panels
 	pixels := rapid.IntRange(1, 4).Draw(t, "pixels")
 	c.x, c.zero = exact(t, "x", pixels*c.k), make([]float32, c.k)
-	for range c.taps * rows {
+	c.tiles = rapid.IntRange(1, 3).Draw(t, "tiles")
+	c.every = c.taps*rows + rapid.IntRange(0, 2).Draw(t, "skip")
+	for range c.tiles*c.every - (c.every - c.taps*rows) {
 		at := rapid.IntRange(-1, pixels-1).Draw(t, "pixel") * 4 * c.k
 		if at < 0 {
 			at = outside
@@ -141,7 +143,7 @@ func drawCall(t *rapid.T, rows, panels int) *floatCall {
 		c.at = append(c.at, at)
 	}
 	c.at = slices.Clip(c.at)
-	c.bias, c.y = exact(t, "bias", panels*panelRows), exact(t, "y", (rows-1)*c.stride+panels*panelRows)
+	c.bias, c.y = exact(t, "bias", panels*panelRows), exact(t, "y", (c.tiles*rows-1)*c.stride+panels*panelRows)
 	return c
 }
 

@@ -11,8 +11,9 @@ const (
 // outside is the offset of a row that lies outside of the input: whatever address it is added to, the sum is negative.
 const outside = math.MinInt / 2
 
-// floatCall is one call of a kernel for float weights: rows rows times some panels, where each row is taps pieces of k
-// floats. Piece t of row r begins at[t*rows+r] bytes after x[0], or with zero[0] if that is outside.
+// floatCall is one call of a kernel for float weights: some tiles one after the other, each of rows rows times some panels, where each
+// row is taps pieces of k floats. Piece t of row r of tile i begins at[i*every+t*rows+r] bytes after x[0], or with zero[0] if that
+// is outside.
 type floatCall struct {
 	typ       Type
 	x, zero   []float32
@@ -27,6 +28,8 @@ type floatCall struct {
 	low, high float32
 	rows      int
 	panels    int
+	tiles     int
+	every     int // places in at from tile to tile
 	how       int // add and clip as bits
 }
 
@@ -47,9 +50,10 @@ func (c *floatCall) run() {
 // generic is the truth that the assembly equals.
 func (c *floatCall) generic() {
 	f := formOf(c.typ)
-	for r := range c.rows {
+	for row := range c.tiles * c.rows {
+		at := c.at[row/c.rows*c.every+row%c.rows:]
 		for p := range c.panels {
-			acc := (*[panelRows]float32)(c.y[r*c.stride+p*panelRows:])
+			acc := (*[panelRows]float32)(c.y[row*c.stride+p*panelRows:])
 			bias := c.bias[p*panelRows : (p+1)*panelRows]
 			if c.add {
 				for i, b := range bias {
@@ -58,21 +62,25 @@ func (c *floatCall) generic() {
 			} else {
 				copy(acc[:], bias)
 			}
-			w := c.w[p*c.step:]
 			for t := range c.taps {
 				x := c.zero
-				if at := c.at[t*c.rows+r]; at >= 0 {
-					x = c.x[at/4:]
+				if o := at[t*c.rows]; o >= 0 {
+					x = c.x[o/4:]
 				}
-				for k, v := range x[:c.k] {
-					for i := range acc {
-						acc[i] = fma32(f.float(w, (t*c.k+k)*panelRows+i), v, acc[i])
-					}
-				}
+				c.tap(f, acc, x[:c.k], c.w[p*c.step:], t*c.k)
 			}
 			if c.clip {
 				bound(acc[:], c.low, c.high)
 			}
+		}
+	}
+}
+
+// tap adds the products of a piece of a row with the columns of a panel from column on.
+func (c *floatCall) tap(f *form, acc *[panelRows]float32, x []float32, w []byte, column int) {
+	for k, v := range x {
+		for i := range acc {
+			acc[i] = fma32(f.float(w, (column+k)*panelRows+i), v, acc[i])
 		}
 	}
 }

@@ -17,8 +17,9 @@ func floatKernels(a *Asm) {
 // gemmParams are the parameters of a product of some rows with some panels. Row r of tap t is k floats at a plus
 // at[t*rows+r] bytes, or at zero if that sum is negative; weights follow each other over the taps, and panels stand wstep
 // bytes apart; rows of the result stand stride bytes apart. A sum starts from the bias, to which the result so far is added if
-// bit 0 of how is set; with bit 1 it ends within low and high. shape is the number of a gemmTile of the level.
-const gemmParams = "a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int"
+// bit 0 of how is set; with bit 1 it ends within low and high. shape is the number of a gemmTile of the level. So many tiles are
+// done one after the other, the offsets of each skip bytes behind those of the one before, its rows after that one's.
+const gemmParams = "a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int"
 
 // gemmTile is how many rows and panels are multiplied at once.
 type gemmTile struct{ rows, panels int }
@@ -40,7 +41,8 @@ func (v isa) gemmTiles() (tiles []gemmTile) {
 }
 
 // gemm emits one kernel. In all tiles CX counts k up to zero, SI is where the weights are, DI the distance between panels,
-// DX where the offsets are. On the stack: the ends of a row at offset 0 and of the zeros, and the taps left.
+// DX where the offsets are. On the stack: the ends of a row at offset 0 and of the zeros, the taps left, the tile's result, the
+// tiles left, and the tile's offsets.
 type gemm struct {
 	*Asm
 	v   isa
@@ -51,15 +53,17 @@ type gemm struct {
 var gemmRow = []string{"R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15", "AX", "BX"}
 
 func (e *gemm) emit() {
-	e.FuncFrame("gemm"+e.typ+e.v.name, gemmParams, "multiplies rows with panels of "+e.typ+"; see floatCall.", 24)
+	e.FuncFrame("gemm"+e.typ+e.v.name, gemmParams, "multiplies rows with panels of "+e.typ+"; see floatCall.", 48)
 	e.Load("k", "CX")
 	for i, name := range []string{"a", "zero"} {
 		e.Load(name, "AX")
 		e.I("LEAQ (AX)(CX*4), AX")
 		e.I("MOVQ AX, %d(SP)", 8*i)
 	}
-	e.Load("taps", "AX")
-	e.I("MOVQ AX, 16(SP)")
+	for i, name := range []string{"y", "tiles", "at"} {
+		e.Load(name, "AX")
+		e.I("MOVQ AX, %d(SP)", 24+8*i)
+	}
 	e.Load("shape", "AX")
 	tiles := e.v.gemmTiles()
 	for i := 1; i < len(tiles); i++ {
@@ -74,8 +78,11 @@ func (e *gemm) emit() {
 
 // tile emits the work of a tile; id tells its labels from those of others.
 func (e *gemm) tile(t gemmTile, id string) {
+	e.L("tiles" + id)
 	e.start(t, id)
-	load(e.Asm, "w", "SI", "at", "DX")
+	load(e.Asm, "w", "SI", "taps", "AX")
+	e.I("MOVQ AX, 16(SP)")
+	e.I("MOVQ 40(SP), DX")
 	if t.panels > 1 {
 		e.Load("wstep", "DI")
 	}
@@ -128,15 +135,21 @@ func (e *gemm) each(t gemmTile, row func(r int), f func(reg string, i int)) {
 	}
 }
 
-// start sets the sums.
+// start sets the sums. The result of the next tile is asked for meanwhile.
 func (e *gemm) start(t gemmTile, id string) {
-	load(e.Asm, "bias", "R10", "how", "R11")
+	load(e.Asm, "bias", "R10", "how", "R11", "stride", "R9")
 	e.each(t, nil, func(reg string, i int) { e.I("VMOVUPS %d(R10), %s", i*e.v.size(), reg) })
+	e.I("MOVQ 24(SP), R8")
 	e.I("TESTQ $1, R11")
 	e.I("JEQ start%s", id)
-	load(e.Asm, "y", "R8", "stride", "R9")
+	e.I("MOVQ R8, R12")
 	e.each(t, e.nextRow, func(reg string, i int) { e.I("VADDPS %d(R8), %s, %s", i*e.v.size(), reg, reg) })
+	e.I("MOVQ R12, R8")
 	e.L("start" + id)
+	for range 2 * t.rows {
+		e.I("PREFETCHT0 (R8)")
+		e.I("ADDQ R9, R8")
+	}
 }
 
 func (e *gemm) nextRow(r int) {
@@ -147,7 +160,8 @@ func (e *gemm) nextRow(r int) {
 
 // end bounds the sums and stores them.
 func (e *gemm) end(t gemmTile, id string) {
-	load(e.Asm, "y", "R8", "stride", "R9", "how", "R11")
+	load(e.Asm, "stride", "R9", "how", "R11")
+	e.I("MOVQ 24(SP), R8")
 	e.I("TESTQ $2, R11")
 	e.I("JEQ store%s", id)
 	low, high := e.v.r(14), e.v.r(15)
@@ -162,6 +176,12 @@ func (e *gemm) end(t gemmTile, id string) {
 	})
 	e.L("store" + id)
 	e.each(t, e.nextRow, func(reg string, i int) { e.I("VMOVUPS %s, %d(R8)", reg, i*e.v.size()) })
+	e.I("ADDQ R9, R8")
+	e.I("MOVQ R8, 24(SP)")
+	e.I("ADDQ %s, DX", e.Arg("skip"))
+	e.I("MOVQ DX, 40(SP)")
+	e.I("SUBQ $1, 32(SP)")
+	e.I("JNZ tiles%s", id)
 	e.Ret()
 }
 

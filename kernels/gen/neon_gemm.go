@@ -33,8 +33,8 @@ const (
 // neonGemm emits the kernel of a type. V0 on: sums; V20 on: floats of the rows; V26 to V29: weights.
 func neonGemm(a Neon, typ string) {
 	a.Func("gemm"+typ+"NEON", gemmParams, "multiplies rows with panels of "+typ+"; see floatCall.")
-	a.Args("a", "zero", "at", "taps", "k", "wstep", "y", "stride")
-	for _, p := range [][2]string{{"w", "R20"}, {"bias", "R14"}, {"how", "R19"}, {"shape", "R15"}} {
+	a.Args("a", "zero", "at", "taps", "k", "wstep", "y", "stride") // taps again for each tile
+	for _, p := range [][2]string{{"bias", "R14"}, {"how", "R19"}, {"shape", "R15"}, {"tiles", "R24"}, {"skip", "R25"}} {
 		a.I("MOVD %s, %s", a.Arg(p[0]), p[1])
 	}
 	for i := 1; i < len(neonGemmTiles); i++ {
@@ -49,7 +49,10 @@ func neonGemm(a Neon, typ string) {
 
 // neonGemmTile emits the work of a tile; id tells its labels from those of others.
 func neonGemmTile(a Neon, typ string, t gemmTile, id string) {
+	a.L("tiles" + id)
 	neonGemmStart(a, t, id)
+	a.I("MOVD %s, R%d", a.Arg("w"), gemmPanels)
+	a.I("MOVD %s, R3", a.Arg("taps"))
 	for p := 1; p < t.panels; p++ {
 		a.I("ADD R5, R%d, R%d", gemmPanels+p-1, gemmPanels+p)
 	}
@@ -146,6 +149,10 @@ func neonGemmEnd(a Neon, t gemmTile, id string) {
 	}
 	a.L("store" + id)
 	neonGemmSums(a, t, func(reg, at int) { a.Put(reg, at, 13) })
+	a.I("ADD R7, R13, R6")
+	a.I("ADD R25, R2")
+	a.I("SUBS $1, R24")
+	a.I("BNE tiles%s", id)
 	a.Return()
 }
 
