@@ -6,96 +6,159 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"lamina/kernels/peak"
 )
 
-// benchImpls runs a benchmark for each type at each assembly level and in generic Go.
-func benchImpls(b *testing.B, types []Type, f func(b *testing.B, t Type)) {
-	best, old := bestLevel(), active
-	defer func() { active = old }()
-	for l := best; ; l-- {
-		active = l
-		for _, t := range types {
-			b.Run(fmt.Sprintf("%s/%s", l, t), func(b *testing.B) { f(b, t) })
-		}
-		if l == generic {
-			return
-		}
+// The benchmarks measure the level in use (KERNELS takes another) and, in turns with it, what the machine can do at most: a busy
+// neighbour then disturbs both. Rates are the best of many short samples, which others disturb least.
+
+// benchMatrix is a matrix of random weights: one panel again and again, of at least some bytes, in huge pages.
+func benchMatrix(b *testing.B, t Type, size, cols int) *Matrix {
+	one, _ := randomMatrix(b, rand.New(rand.NewPCG(1, 1)), t, panelRows, cols)
+	n := max(1, (size+len(one.Data)-1)/len(one.Data))
+	data := hugeBytes(b, n*len(one.Data))
+	for i := range n {
+		copy(data[i*len(one.Data):], one.Data)
+	}
+	m, err := NewMatrix(t, n*panelRows, cols, data)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return m
+}
+
+// benchProduct returns a function that multiplies rows of random activations with m.
+func benchProduct(w *Workers, m *Matrix, rows int) func() {
+	x := randomActs(rand.New(rand.NewPCG(2, 2)), rows*m.Cols)
+	y := [][]float32{make([]float32, rows*m.Rows)}
+	a := new(Acts)
+	a.Quantize(w, x, rows, m.Cols)
+	return func() { MatMul(w, y, a, m) }
+}
+
+// ops is the number of operations of a product: 2 for each weight and row.
+func (m *Matrix) ops(rows int) float64 { return 2 * float64(rows) * float64(m.Rows) * float64(m.Cols) }
+
+// BenchmarkGEMM is prefill, many rows at once on one core, beside the peak of dots of bytes, or of multiply-adds for float weights.
+func BenchmarkGEMM(b *testing.B) {
+	loops := peak.Of(Impl())
+	for _, t := range allTypes {
+		b.Run(fmt.Sprintf("%s/%s", Impl(), t), func(b *testing.B) {
+			const cols = 1536
+			rows, out := 96, 64
+			if active == generic {
+				rows, out = 8, 16
+			}
+			w := NewWorkers(1)
+			m := benchMatrix(b, t, out/panelRows*formOf(t).panelBytes(cols), cols)
+			run := benchProduct(w, m, rows)
+			best, top := 1e18, 0.0
+			for b.Loop() {
+				best = min(best, seconds(run))
+				if formOf(t).quantised() {
+					top = max(top, loops.Dot1(4))
+				} else {
+					top = max(top, loops.FMA1(4))
+				}
+			}
+			reportRate(b, m.ops(rows)/best/1e9, "GOP/s", top)
+		})
 	}
 }
 
-// benchRates reports the best of many short samples, which a busy machine disturbs least: operations
-// (2 for each weight and row) and bytes of packed weights.
-func benchRates(b *testing.B, m *Matrix, rows int, run func()) {
-	best := 1e18
-	for b.Loop() {
-		best = min(best, seconds(run))
+// reportRate reports a rate and, if the machine's own is known, that and the share of it.
+func reportRate(b *testing.B, rate float64, unit string, top float64) {
+	b.ReportMetric(rate, unit)
+	if top > 0 {
+		b.ReportMetric(top, "peak-"+unit)
+		b.ReportMetric(rate/top, "of-peak")
 	}
-	b.ReportMetric(2*float64(rows)*float64(m.Rows)*float64(m.Cols)/best/1e9, "GOP/s")
-	b.ReportMetric(float64(len(m.Data))/best/1e9, "GB/s")
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkGEMM is prefill: many rows at once, in samples of 0.1 ms or so.
-func BenchmarkGEMM(b *testing.B) {
-	benchImpls(b, allTypes, func(b *testing.B, t Type) {
-		rng := rand.New(rand.NewPCG(1, 1))
-		rows, out, cols := 96, 64, 1536
-		if active == generic {
-			rows, out = 8, 16
-		}
-		w := NewWorkers(1)
-		m, _ := randomMatrix(b, rng, t, out, cols)
-		x := randomActs(rng, rows*cols)
-		y := [][]float32{make([]float32, rows*out)}
-		var a Acts
-		a.Quantize(w, x, rows, cols)
-		benchRates(b, m, rows, func() { MatMul(w, y, &a, m) })
-	})
-}
+// memorySize is more than last-level caches hold.
+const memorySize = 192 << 20
 
-// BenchmarkGEMV is decode, from the second-level cache and from memory, and a small batch from memory.
+// BenchmarkGEMV is decode from the second-level cache and from memory, beside what only reads the same bytes.
 func BenchmarkGEMV(b *testing.B) {
 	for _, c := range []struct {
-		name       string
-		rows, size int
-	}{{"cache", 1, 256 << 10}, {"memory", 1, 64 << 20}, {"memory4", 4, 64 << 20}} {
-		b.Run(c.name, func(b *testing.B) {
-			benchImpls(b, allTypes, func(b *testing.B, t Type) {
-				rng := rand.New(rand.NewPCG(1, 1))
-				const cols = 1536
-				size := c.size
-				if active == generic {
-					size = 256 << 10
+		name          string
+		threads, size int
+	}{{"cache", 1, 256 << 10}, {"memory", 1, memorySize}, {"memory", 2, memorySize}} {
+		for _, t := range allTypes {
+			b.Run(fmt.Sprintf("%s/t%d/%s/%s", c.name, c.threads, Impl(), t), func(b *testing.B) {
+				w := NewWorkers(c.threads)
+				defer w.Close()
+				m := benchMatrix(b, t, c.size, 1536)
+				run := benchProduct(w, m, 1)
+				best, read := 1e18, 1e18
+				for b.Loop() {
+					best = min(best, seconds(run))
+					read = min(read, readSeconds(w, m.Data))
 				}
-				n, _ := PackedSize(t, 16, cols)
-				out := max(1, size/int(n)) * 16
-				w := NewWorkers(1)
-				m, _ := randomMatrix(b, rng, t, out, cols)
-				x := randomActs(rng, c.rows*cols)
-				y := [][]float32{make([]float32, c.rows*out)}
-				var a Acts
-				a.Quantize(w, x, c.rows, cols)
-				benchRates(b, m, c.rows, func() { MatMul(w, y, &a, m) })
+				reportRate(b, float64(len(m.Data))/best/1e9, "GB/s", float64(len(m.Data))/read/1e9)
 			})
-		})
+		}
+	}
+}
+
+// readSeconds is the time that a team takes to read b, by the fastest way that there is.
+func readSeconds(w *Workers, b []byte) float64 {
+	loops := peak.Of(Impl())
+	parts := 8 * w.N()
+	best := 1e18
+	for way := range loops.Reads {
+		best = min(best, seconds(func() {
+			w.Do(parts, func(p int) {
+				part := b[len(b)*p/parts : len(b)*(p+1)/parts]
+				for len(part) > 0 { // in pieces, between which the collector may stop it
+					n := min(len(part), 256<<10)
+					loops.Read(way, part[:n])
+					part = part[n:]
+					safepoint()
+				}
+			})
+		}))
+	}
+	return best
+}
+
+// BenchmarkBatch multiplies several rows with weights that exceed the cache: how many times the rows of one alone it gives.
+func BenchmarkBatch(b *testing.B) {
+	for _, t := range []Type{Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q6_K, MXFP4} {
+		for threads := 1; threads <= 2; threads++ {
+			w := NewWorkers(threads)
+			m := benchMatrix(b, t, memorySize, 1536)
+			for _, rows := range []int{2, 4, 8, 16} {
+				b.Run(fmt.Sprintf("t%d/%s/%s/rows%d", threads, Impl(), t, rows), func(b *testing.B) {
+					one, many := benchProduct(w, m, 1), benchProduct(w, m, rows)
+					single, best := 1e18, 1e18
+					for b.Loop() {
+						single, best = min(single, seconds(one)), min(best, seconds(many))
+					}
+					b.ReportMetric(m.ops(rows)/best/1e9, "GOP/s")
+					b.ReportMetric(float64(rows)*single/best, "x-one")
+					b.ReportMetric(0, "ns/op")
+				})
+			}
+			w.Close()
+		}
 	}
 }
 
 // BenchmarkQuantize is the quantising of activations, in elements for each nanosecond.
 func BenchmarkQuantize(b *testing.B) {
-	benchImpls(b, []Type{Q8_0}, func(b *testing.B, _ Type) {
-		rng := rand.New(rand.NewPCG(1, 1))
-		const rows, cols = 48, 576
-		w := NewWorkers(1)
-		x := randomActs(rng, rows*cols)
-		var a Acts
-		best := 1e18
-		for b.Loop() {
-			best = min(best, seconds(func() { a.Quantize(w, x, rows, cols) }))
-		}
-		b.ReportMetric(rows*cols/best/1e9, "elem/ns")
-		b.ReportMetric(0, "ns/op")
-	})
+	const rows, cols = 48, 576
+	w := NewWorkers(1)
+	x := randomActs(rand.New(rand.NewPCG(1, 1)), rows*cols)
+	var a Acts
+	best := 1e18
+	for b.Loop() {
+		best = min(best, seconds(func() { a.Quantize(w, x, rows, cols) }))
+	}
+	b.ReportMetric(rows*cols/best/1e9, "elem/ns")
+	b.ReportMetric(0, "ns/op")
 }
 
 // seconds is the time that f takes.

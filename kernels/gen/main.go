@@ -1,5 +1,5 @@
 // Command gen writes the assembly of package kernels: for amd64 and arm64 a file of products, one of
-// vector operations and one of GELU and its like, each with a file of Go declarations. It is run in the folder of the
+// vector operations, one of GELU and its like, and one for package peak, each with a file of Go declarations. It is run in the folder of the
 // package (go generate).
 package main
 
@@ -33,6 +33,7 @@ func generate() (map[string][]byte, error) {
 		{"quant", "amd64", quant}, {"vec", "amd64", vec}, {"gelu", "amd64", gelu},
 		{"quant", "arm64", quantNeon}, {"vec", "arm64", vecNeon}, {"gelu", "arm64", geluNeon},
 		{"float", "amd64", floatKernels}, {"float", "arm64", floatKernelsNeon},
+		{"peak/peak", "amd64", peak}, {"peak/peak", "arm64", peakNeon},
 	} {
 		var a Asm
 		part.emit(&a)
