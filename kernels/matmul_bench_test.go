@@ -168,46 +168,70 @@ func seconds(f func()) float64 {
 	return time.Since(start).Seconds()
 }
 
-// BenchmarkModel makes the products of one step of SmolLM2-135M (30 layers of Q4_1, head of Q8_0) with
-// random weights: how many tokens a second they leave room for, in decode and in prefill.
-func BenchmarkModel(b *testing.B) {
-	const width, inner, vocab, layers = 576, 1536, 49152, 30
-	rng := rand.New(rand.NewPCG(1, 1))
+// benchModel is the products of a model with random weights.
+type benchModel struct {
+	width, inner, kv, vocab int
+	layers                  []benchLayer
+	head                    *Matrix
+}
+
+type benchLayer struct{ q, k, v, o, gate, up, down *Matrix }
+
+// smallModel is shaped like SmolLM2-135M, largeModel like Qwen2.5-0.5B, whose weights exceed the caches.
+func smallModel(b *testing.B) *benchModel {
+	return newBenchModel(b, Q4_1, benchModel{width: 576, inner: 1536, kv: 192, vocab: 49152}, 30)
+}
+
+func largeModel(b *testing.B) *benchModel {
+	return newBenchModel(b, Q5_0, benchModel{width: 896, inner: 4864, kv: 128, vocab: 151936}, 24)
+}
+
+func newBenchModel(b *testing.B, t Type, m benchModel, layers int) *benchModel {
 	matrix := func(t Type, rows, cols int) *Matrix {
-		m, _ := randomMatrix(b, rng, t, rows, cols)
-		return m
+		return benchMatrix(b, t, rows/panelRows*formOf(t).panelBytes(cols), cols)
 	}
-	type layer struct{ q, k, v, o, gate, up, down *Matrix }
-	var model [layers]layer
-	for i := range model {
-		model[i] = layer{matrix(Q4_1, width, width), matrix(Q4_1, 192, width), matrix(Q4_1, 192, width),
-			matrix(Q4_1, width, width), matrix(Q4_1, inner, width), matrix(Q4_1, inner, width),
-			matrix(Q4_1, width, inner)}
+	for range layers {
+		m.layers = append(m.layers, benchLayer{matrix(t, m.width, m.width), matrix(t, m.kv, m.width), matrix(t, m.kv, m.width),
+			matrix(t, m.width, m.width), matrix(t, m.inner, m.width), matrix(t, m.inner, m.width), matrix(t, m.width, m.inner)})
 	}
-	head := matrix(Q8_0, vocab, width)
+	m.head = matrix(Q8_0, m.vocab, m.width)
+	return &m
+}
+
+// step returns a function that makes the products of a step of some rows, the last one's with the head.
+func (m *benchModel) step(w *Workers, rows int) func() {
+	x := randomActs(rand.New(rand.NewPCG(1, 1)), rows*m.inner)
+	y := func(cols int) []float32 { return make([]float32, rows*cols) }
+	q, k, v, gate, up := [][]float32{y(m.width)}, y(m.kv), y(m.kv), y(m.inner), y(m.inner)
+	qkv, both, logits := [][]float32{q[0], k, v}, [][]float32{gate, up}, [][]float32{make([]float32, m.vocab)}
+	a := new(Acts)
+	return func() {
+		for i := range m.layers {
+			l := &m.layers[i]
+			a.Quantize(w, x, rows, m.width)
+			MatMul(w, qkv, a, l.q, l.k, l.v)
+			a.Quantize(w, x, rows, m.width)
+			MatMul(w, q, a, l.o)
+			a.Quantize(w, x, rows, m.width)
+			MatMul(w, both, a, l.gate, l.up)
+			a.Quantize(w, x, rows, m.inner)
+			MatMul(w, q, a, l.down)
+		}
+		a.Quantize(w, x, 1, m.width)
+		MatMul(w, logits, a, m.head)
+	}
+}
+
+// BenchmarkModel makes the products of one step of SmolLM2-135M with random weights: how many tokens a second they leave room for, in
+// decode and in prefill.
+func BenchmarkModel(b *testing.B) {
+	m := smallModel(b)
 	for _, rows := range []int{1, 4, 512} {
 		for _, n := range []int{1, 2} {
 			b.Run(fmt.Sprintf("%s/rows%d/workers%d", Impl(), rows, n), func(b *testing.B) {
 				w := NewWorkers(n)
 				defer w.Close()
-				x := randomActs(rng, rows*inner)
-				y := func(cols int) []float32 { return make([]float32, rows*cols) }
-				q, k, v, o, gate, up, logits := y(width), y(192), y(192), y(width), y(inner), y(inner), make([]float32, vocab)
-				var a Acts
-				step := func() {
-					for _, l := range model {
-						a.Quantize(w, x, rows, width)
-						MatMul(w, [][]float32{q, k, v}, &a, l.q, l.k, l.v)
-						a.Quantize(w, x, rows, width)
-						MatMul(w, [][]float32{o}, &a, l.o)
-						a.Quantize(w, x, rows, width)
-						MatMul(w, [][]float32{gate, up}, &a, l.gate, l.up)
-						a.Quantize(w, x, rows, inner)
-						MatMul(w, [][]float32{o}, &a, l.down)
-					}
-					a.Quantize(w, x, 1, width)
-					MatMul(w, [][]float32{logits}, &a, head)
-				}
+				step := m.step(w, rows)
 				best := 1e18
 				for b.Loop() {
 					best = min(best, seconds(step))

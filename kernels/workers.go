@@ -1,40 +1,55 @@
 package kernels
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Workers is a fixed team of goroutines that runs the parts of a computation. The goroutine that calls
 // Do is one of the team, so a team of one starts none.
 //
-// A member without work spins for about 50 us, then gives its processor to others at each look for
-// another half a millisecond, then sleeps: a step of a model finds its team awake, an idle model costs
-// nothing, and two programs on the same cores take turns. The team takes processors away from the
-// scheduler while it computes, so a program that must answer meanwhile sets GOMAXPROCS to the number
-// of CPUs plus the size of the team.
+// A member without work spins for about 0.3 ms, then sleeps: a step of a model finds its team awake, an idle model costs
+// nothing. While other programs take too much of the team's processors, members rest (see truce): the team does not get slower than one
+// goroutine, and programs that share cores each get their own. The team takes processors away from the
+// scheduler while it computes, so a program that must answer meanwhile sets GOMAXPROCS to the number of
+// CPUs plus the size of the team.
 type Workers struct {
-	n    int
-	turn sync.Mutex // held for one Do
-	job  atomic.Pointer[job]
-	_    [64]byte
+	n       int
+	members []*member  // n-1: all but who calls Do
+	turn    sync.Mutex // held for one Do; guards truce
+	truce   truce
+	job     atomic.Pointer[job]
+	_       [64]byte
 
-	mu     sync.Mutex // guards the sleepers' look at job and closed
-	wake   sync.Cond
-	asleep atomic.Int32
-	closed atomic.Bool
-	team   sync.WaitGroup
+	resting atomic.Int32
+	mu      sync.Mutex // guards the sleepers' look at job and closed
+	wake    sync.Cond
+	asleep  atomic.Int32
+	closed  atomic.Bool
+	quit    chan struct{} // closed by Close
+	team    sync.WaitGroup
+}
+
+// member is one goroutine of a team.
+type member struct {
+	meter meter
+	lost  atomic.Int64 // what its meter found since truce looked last
+	rest  atomic.Int64 // time.Duration that it is to rest
+	_     [64]byte
+	last  respite // truce's
 }
 
 // job is one Do. Each part is taken by whoever is free, so a member that the system has put aside
 // holds up nothing but the part it is at.
 type job struct {
-	f     func(part int)
-	parts int64
-	next  atomic.Int64 // the next part that nobody has taken
-	_     [64]byte
-	done  atomic.Int64 // parts that have been run
+	f      func(part int)
+	parts  int64
+	next   atomic.Int64 // the next part that nobody has taken
+	_      [64]byte
+	done   atomic.Int64  // parts that have been run
+	asleep atomic.Bool   // the caller waits until end is closed
+	end    chan struct{} // set before asleep
 }
 
 // NewWorkers starts a team of n, the caller of Do included. With n < 1 the team is as large as the
@@ -44,10 +59,12 @@ func NewWorkers(n int) *Workers {
 	if n < 1 {
 		n = usableCores()
 	}
-	w := &Workers{n: n}
+	w := &Workers{n: n, quit: make(chan struct{}), truce: truce{born: time.Now()}}
 	w.wake.L = &w.mu
 	for range n - 1 {
-		w.team.Go(w.member)
+		m := new(member)
+		w.members = append(w.members, m)
+		w.team.Go(func() { w.work(m) })
 	}
 	return w
 }
@@ -67,6 +84,12 @@ func (w *Workers) Do(parts int, f func(part int)) {
 	}
 	w.turn.Lock()
 	defer w.turn.Unlock()
+	if int(w.resting.Load()) == len(w.members) {
+		for i := range parts {
+			f(i)
+		}
+		return
+	}
 	j := &job{f: f, parts: int64(parts)}
 	w.job.Store(j)
 	if w.asleep.Load() != 0 {
@@ -75,15 +98,16 @@ func (w *Workers) Do(parts int, f func(part int)) {
 		w.mu.Unlock()
 	}
 	j.run()
-	for s := 0; j.done.Load() != j.parts; s++ {
-		relax(s)
-	}
+	j.wait()
+	w.truce.keep(w.members)
 }
 
 // Close ends the team and returns when its goroutines have ended. No Do may be running.
 func (w *Workers) Close() {
 	w.mu.Lock()
-	w.closed.Store(true)
+	if !w.closed.Swap(true) {
+		close(w.quit)
+	}
 	w.wake.Broadcast()
 	w.mu.Unlock()
 	w.team.Wait()
@@ -101,28 +125,50 @@ func (j *job) run() {
 		j.f(int(i))
 		ran++
 	}
-	if ran != 0 {
-		j.done.Add(ran)
+	if ran != 0 && j.done.Add(ran) == j.parts && j.asleep.Load() {
+		close(j.end)
 	}
 }
 
-// member is one goroutine of the team; Close ends it.
-func (w *Workers) member() {
+// wait returns when all parts of j have been run. After a while it sleeps. To yield instead would cost more: Linux takes a whole
+// slice of some ms from who yields to a program that does not.
+func (j *job) wait() {
+	for s := range spins {
+		if j.done.Load() == j.parts {
+			return
+		}
+		relax(s)
+	}
+	j.end = make(chan struct{})
+	j.asleep.Store(true)
+	if j.done.Load() != j.parts {
+		<-j.end
+	}
+}
+
+// work is the life of a member; Close ends it.
+func (w *Workers) work(m *member) {
 	var seen *job
 	for {
-		j := w.await(seen)
+		j := w.await(m, seen)
 		if j == nil {
 			return
 		}
 		j.run()
 		seen = j
+		if d := m.meter.read(time.Since(w.truce.born)); d > 0 {
+			m.lost.Add(int64(d))
+		}
 	}
 }
 
 // await returns the next job after seen, or nil once the team is closed. It looks without sleeping
 // first: waking a sleeper takes up to 0.1 ms.
-func (w *Workers) await(seen *job) *job {
-	for s := 0; s < spins+yields; s++ {
+func (w *Workers) await(m *member, seen *job) *job {
+	for s := range spins {
+		if d := m.rest.Swap(0); d != 0 {
+			w.rest(time.Duration(d))
+		}
 		if j := w.job.Load(); j != seen {
 			return j
 		}
@@ -144,21 +190,27 @@ func (w *Workers) await(seen *job) *job {
 	return w.job.Load()
 }
 
-const (
-	spins  = 2000 // looks with a pause between them
-	yields = 400  // looks with a yield between them
-)
+// rest leaves a member out of the team for some time.
+func (w *Workers) rest(d time.Duration) {
+	w.resting.Add(1)
+	defer w.resting.Add(-1)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-w.quit:
+	}
+}
 
-// relax passes the time after look s of a loop that waits for another member. Looks are counted, not
-// timed: a clock costs more than a look, and may stand still in tests.
+// spins is how many times a member looks for work, or for the end of others' work, before it sleeps: about 0.3 ms. Looks are
+// counted, not timed: a clock costs more than a look, and may stand still in tests.
+const spins = 10000
+
+// relax passes the time after look s of a loop that waits for another member.
 func relax(s int) {
 	pause(1)
 	if s&15 == 0 {
 		safepoint()
-	}
-	if s >= spins {
-		runtime.Gosched()
-		yieldThread()
 	}
 }
 

@@ -1,18 +1,47 @@
 package kernels
 
 import (
+	"bytes"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// yieldThread gives the processor to another thread, of this program or another.
-func yieldThread() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+// runDelay returns the thread that it runs on and how long that has been ready to run while others ran, since it began; 0, 0 where the system
+// does not say.
+func runDelay() (thread int, sum time.Duration) {
+	fd, err := unix.Open("/proc/thread-self/schedstat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, 0
+	}
+	var b [96]byte
+	n, err := unix.Read(fd, b[:])
+	thread = unix.Gettid()
+	_ = unix.Close(fd)
+	if err != nil {
+		return 0, 0
+	}
+	return thread, secondNumber(b[:n])
+}
+
+// secondNumber reads the second of the numbers in b: time on the processor, waiting time, slices.
+func secondNumber(b []byte) time.Duration {
+	_, b, _ = bytes.Cut(b, []byte(" "))
+	sum := time.Duration(0)
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			break
+		}
+		sum = sum*10 + time.Duration(c-'0')
+	}
+	return sum
+}
 
 // usableCores counts the cores that this process may use.
 func usableCores() int {

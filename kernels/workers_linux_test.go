@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,5 +59,13 @@ func TestDistinctCores(t *testing.T) {
 	}
 	if n := distinctCores(dir, &set); n != 3 {
 		t.Errorf("%d cores, want 3", n)
+	}
+}
+
+func TestSecondNumber(t *testing.T) {
+	for text, want := range map[string]time.Duration{"5391 27 3\n": 27, "1 0 2": 0, "": 0, "7": 0, "1 922337203685 4": 922337203685} {
+		if got := secondNumber([]byte(text)); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
 	}
 }

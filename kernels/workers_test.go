@@ -139,12 +139,3 @@ func TestRequired(t *testing.T) {
 		t.Errorf("%s is in use, KERNELS_REQUIRE is %s", Impl(), want)
 	}
 }
-
-// BenchmarkDo is the cost of a dispatch to a team of two that is awake.
-func BenchmarkDo(b *testing.B) {
-	w := NewWorkers(2)
-	defer w.Close()
-	for b.Loop() {
-		w.Do(2, func(int) {})
-	}
-}
