@@ -5,7 +5,7 @@ CACHE  := $(or $(LAMINA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lamina)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LDFLAGS := -s -w
 
-.PHONY: help demo test short race check fmt vet lint asm arm64 models models-more models-large jaeger clients e2e fuzz bench bench-large build clean
+.PHONY: help demo test short race check fmt vet lint asm arm64 models models-more models-large jaeger clients e2e lab soak fuzz bench bench-large build clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -62,6 +62,15 @@ build: ## bin/lamina, one static binary
 
 e2e: build models-demo ## real processes: cluster, kill and restart, Jaeger round trip, real clients
 	deploy/e2e/run.sh
+
+LAB = go test ./deploy/lab -v -count=1 -timeout $(1) -lab.bin $(CURDIR)/bin/lamina -lab.model $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf -lab.seed $(or $(SEED),1) $(2)
+
+lab: build models-demo ## real nodes in network namespaces, killed, stopped, cut off, on bad networks (root)
+	$(call LAB,20m,-lab.runs $(or $(RUNS),8))
+
+soak: build models-demo ## the lab for hours: the figures of docs/reliability.md
+	rm -f .cache/lab.jsonl; mkdir -p .cache
+	$(call LAB,12h,-lab.runs $(or $(RUNS),200) -lab.report $(CURDIR)/.cache/lab.jsonl)
 
 fuzz: ## every fuzz target for a short while
 	deploy/fuzz.sh $(or $(FUZZTIME),10s)
