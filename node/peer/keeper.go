@@ -23,6 +23,7 @@ func (l *Links) keep() {
 	timer := time.NewTimer(beat)
 	defer timer.Stop()
 	var links []watched
+	gaps := make(gaps)
 	due := time.Now().Add(beat) // the next sign of life
 	for {
 		select {
@@ -44,7 +45,7 @@ func (l *Links) keep() {
 			showLife(links)
 			due = now.Add(beat)
 		}
-		timer.Reset(min(due.Sub(now), l.judge(links)))
+		timer.Reset(min(due.Sub(now), l.judge(now, links, gaps)))
 	}
 }
 
@@ -77,16 +78,57 @@ func showLife(links []watched) {
 	}
 }
 
-// judge ends the links that have been silent for too long, and says when the next may be.
-func (l *Links) judge(links []watched) time.Duration {
+// gap is the longest silence of a node that turned out to be none of its death.
+type gap struct {
+	longest time.Duration
+	at      time.Time
+}
+
+// gaps remembers how regularly nodes are heard, over their links' lives: where packets are lost or CPU is short, silences are longer,
+// and to take each for a death would break what works.
+type gaps map[string]gap
+
+// forget is how long it takes until half of a gap is forgotten.
+const forget = time.Minute
+
+// now is what is left of a node's gap.
+func (g gaps) now(now time.Time, node string) time.Duration {
+	d := g[node]
+	for age := now.Sub(d.at); age >= forget && d.longest > 0; age -= forget {
+		d.longest /= 2
+	}
+	return d.longest
+}
+
+// note takes a silence that has ended, one way or the other.
+func (g gaps) note(now time.Time, node string, silent time.Duration) {
+	if silent <= 0 || silent < g.now(now, node) {
+		return
+	}
+	g[node] = gap{silent, now}
+	for other, d := range g { // of nodes that are no more
+		if now.Sub(d.at) > 20*forget {
+			delete(g, other)
+		}
+	}
+}
+
+// judge ends the links that have been silent for too long, and says when the next may be. Too long is twice the longest silence of the
+// node that was no death, but no less than Suspicion and no more than Silence. The silence that ends a link counts too: if the
+// node is there again soon it was a false alarm, and if not it does not matter.
+func (l *Links) judge(now time.Time, links []watched, gaps gaps) time.Duration {
 	next := l.cfg.Heartbeat
 	for _, w := range links {
 		silent := w.sock.look(l.cfg.Heartbeat * 3 / 2)
-		limit := l.cfg.Suspicion
+		if ended := w.sock.over(); ended > l.cfg.Heartbeat*5/2 { // signs of life come up to two heartbeats after a frame; this is more
+			gaps.note(now, w.node, ended)
+		}
+		limit := min(max(l.cfg.Suspicion, 2*gaps.now(now, w.node)), l.cfg.Silence)
 		if silent >= limit && l.cfg.Busy != nil && !l.cfg.Busy(w.node) {
 			limit = l.cfg.Silence
 		}
 		if silent >= limit {
+			gaps.note(now, w.node, silent)
 			w.sock.fail(fmt.Errorf("%w for %v", ErrSilent, silent.Round(time.Millisecond)))
 			continue
 		}

@@ -134,3 +134,65 @@ func TestNobodyLooked(t *testing.T) {
 		_ = other.Close()
 	})
 }
+
+// TestPatience: a node whose silences have been long and ended well is given more time; that is forgotten.
+func TestPatience(t *testing.T) {
+	g, now := make(gaps), time.Unix(1000, 0)
+	g.note(now, "a", 200*time.Millisecond)
+	g.note(now, "a", 90*time.Millisecond)
+	if got := g.now(now, "a"); got != 200*time.Millisecond {
+		t.Errorf("the longest is %v", got)
+	}
+	now = now.Add(forget)
+	if got := g.now(now, "a"); got != 100*time.Millisecond {
+		t.Errorf("a minute later %v", got)
+	}
+	g.note(now, "a", 120*time.Millisecond)
+	if got := g.now(now, "a"); got != 120*time.Millisecond {
+		t.Errorf("a new longest is %v", got)
+	}
+	g.note(now.Add(time.Hour), "b", time.Second)
+	if _, there := g["a"]; there || g.now(now, "c") != 0 {
+		t.Errorf("what is left: %v", g)
+	}
+}
+
+// TestLossyLine: a line that is silent for 400 ms now and then breaks once, not every time; silence for good is noticed all the same.
+func TestLossyLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newLinkWorld(t, func(c *LinksConfig) { c.Busy = func(string) bool { return true } }, "n1", "n2")
+		defer w.close()
+		send := func() { _ = w.links["n1"].Send("n2", step(1, 1)) }
+		send()
+		time.Sleep(5 * time.Second)
+		w.sinks["n1"].take()
+		w.sinks["n2"].take()
+		downs := 0
+		for range 10 {
+			w.net.Delay(400 * time.Millisecond) // what is on its way waits: nothing is lost
+			time.Sleep(50 * time.Millisecond)
+			w.net.Delay(0)
+			send()
+			time.Sleep(3 * time.Second)
+			for _, n := range []string{"n1", "n2"} {
+				for _, line := range w.sinks[n].take() {
+					if line == "down:n1" || line == "down:n2" {
+						downs++
+					}
+				}
+			}
+		}
+		if downs > 4 { // once, each of two links, at both ends
+			t.Errorf("%d links broke", downs)
+		}
+		w.net.Cut("n1", "n2")
+		w.net.Cut("n2", "n1")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		for _, n := range []string{"n1", "n2"} {
+			if got := w.sinks[n].take(); len(got) == 0 {
+				t.Errorf("%s has not noticed within the longest silence", n)
+			}
+		}
+	})
+}

@@ -27,7 +27,8 @@ type LinksConfig struct {
 	Busy func(node string) bool
 	// Heartbeat is how often a link is heard of that has nothing to say. Default 100 ms.
 	Heartbeat time.Duration
-	// Suspicion is how long a link may bring nothing before it is down while the node is needed. Default 300 ms.
+	// Suspicion is how long a link may bring nothing before it is down while the node is needed: this, or twice the longest silence
+	// that was no death of late, up to Silence. Default 300 ms.
 	Suspicion time.Duration
 	// Silence is how long it may bring nothing while the node is not needed. Default 1 s.
 	Silence time.Duration

@@ -26,6 +26,7 @@ type socket struct {
 	looked int64         // at the last look,
 	spell  int64         // what was waited for since when,
 	silent time.Duration // and for how long while somebody looked
+	ended  time.Duration // the longest silence since the last call of over that has ended
 
 	mu struct {
 		sync.Mutex
@@ -76,6 +77,9 @@ func (s *socket) look(most time.Duration) time.Duration {
 	at, now := s.waiting.Load(), s.clock()
 	since := min(time.Duration(now-s.looked), most)
 	s.looked = now
+	if at != s.spell {
+		s.ended = max(s.ended, s.silent)
+	}
 	switch {
 	case at == 0:
 		s.silent = 0
@@ -86,6 +90,13 @@ func (s *socket) look(most time.Duration) time.Duration {
 	}
 	s.spell = at
 	return s.silent
+}
+
+// over returns the longest silence that ended since the last call. Called by the goroutine that looks.
+func (s *socket) over() time.Duration {
+	d := s.ended
+	s.ended = 0
+	return d
 }
 
 // fail ends the connection for a reason, which the reader is told.
