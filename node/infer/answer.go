@@ -35,7 +35,9 @@ type answer struct {
 	settle  settler
 	result  Result
 	done    bool
-	broken  []uint64 // epochs of routes that failed since the last change
+	broken  []uint64  // epochs of routes that failed since the last change
+	lost    time.Time // when a route failed after which no token has come
+	tries   int       // how many have failed since
 }
 
 // errStopped ends a sequence whose answer is complete by a stop string.
@@ -52,9 +54,16 @@ func (a *answer) run(ctx context.Context) (Result, error) {
 	a.settle.stops = a.r.Stop
 	a.result.PromptTokens = len(a.prompt)
 	var err error
-	for n := 0; n < a.s.cfg.Attempts; n++ {
+	for n := 0; ; n++ {
+		had := len(a.emitted)
 		var retry bool
 		if retry, err = a.attempt(ctx, n); err == nil || !retry {
+			break
+		}
+		if len(a.emitted) > had || a.lost.IsZero() {
+			a.lost, a.tries = time.Now(), 0
+		}
+		if a.tries++; a.tries >= a.s.cfg.Attempts || time.Since(a.lost) >= a.s.cfg.Patience {
 			break
 		}
 		a.s.cfg.Log.WarnContext(ctx, "a route failed; the answer goes on over another", "request", a.r.ID, "model", a.r.Model, "tokens", len(a.emitted), "err", err)
@@ -103,13 +112,18 @@ func (a *answer) attempt(ctx context.Context, n int) (retry bool, err error) {
 }
 
 // route picks a route. A new request waits a moment for a model that is about to be ready; after a loss it is one that has
-// not failed yet, or a change that may have mended one, that is waited for, but not for ever.
+// not failed yet, or a change that may have mended one, that is waited for, but not for ever. Where there is no other, the one that
+// failed is tried again after a pause: a line that was bad for a moment changes nothing that the cluster agrees on.
 func (a *answer) route(ctx context.Context, n int) (route Route, err error) {
 	_, span := a.s.cfg.Tracer.Start(ctx, "route", slog.String("gen_ai.request.model", a.r.Model))
 	defer func() { span.End(err) }()
-	wait := a.s.cfg.Patience
-	if n == 0 {
-		wait = a.s.cfg.Arrival
+	wait := a.s.cfg.Arrival
+	var again <-chan time.Time
+	if n > 0 {
+		wait = a.s.cfg.Patience - time.Since(a.lost)
+		pause := time.NewTimer(min(firstPause<<min(a.tries, 10), maxPause))
+		defer pause.Stop()
+		again = pause.C
 	}
 	patience := time.NewTimer(wait)
 	defer patience.Stop()
@@ -122,6 +136,8 @@ func (a *answer) route(ctx context.Context, n int) (route Route, err error) {
 		select {
 		case <-changed:
 			a.broken = nil
+		case <-again:
+			a.broken = nil
 		case <-patience.C:
 			if n == 0 {
 				return Route{}, err
@@ -132,6 +148,12 @@ func (a *answer) route(ctx context.Context, n int) (route Route, err error) {
 		}
 	}
 }
+
+// How long an answer waits before it tries a route again that has failed: the pause doubles with every failure in a row.
+const (
+	firstPause = 50 * time.Millisecond
+	maxPause   = 2 * time.Second
+)
 
 // tell announces the answer once. Later attempts may run elsewhere; the client hears of the first.
 func (a *answer) tell(route Route) error {

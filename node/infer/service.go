@@ -76,7 +76,7 @@ type Config struct {
 	Log     *slog.Logger
 	// DefaultMaxTokens bounds an answer whose request names no bound. Each stage reserves memory for it at admission.
 	DefaultMaxTokens int
-	// Attempts is how many routes an answer may use, and Patience how long it waits for a new one after a loss.
+	// Attempts is how many routes in a row, and Patience how long after a loss, an answer may go without a token before it is given up.
 	Attempts int
 	Patience time.Duration
 	// Arrival is how long a new request waits for a model of which no replica is ready here yet: other nodes hear a moment
@@ -95,7 +95,7 @@ func New(cfg Config) *Service {
 		cfg.DefaultMaxTokens = 2048
 	}
 	if cfg.Attempts <= 0 {
-		cfg.Attempts = 4
+		cfg.Attempts = 16
 	}
 	if cfg.Patience <= 0 {
 		cfg.Patience = 15 * time.Second
