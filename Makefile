@@ -5,7 +5,7 @@ CACHE  := $(or $(LAMINA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lamina)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LDFLAGS := -s -w
 
-.PHONY: help demo test short race check fmt vet lint asm arm64 models models-more models-large jaeger clients e2e lab soak fuzz bench bench-large build clean
+.PHONY: help demo test short race check fmt vet lint asm arm64 models models-more models-large jaeger clients e2e lab soak fuzz bench bench-serve bench-large build clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -78,6 +78,9 @@ fuzz: ## every fuzz target for a short while
 bench: build models ## figures beside llama.cpp's: one node, two stages, memory; then the kernels
 	deploy/bench/bench.py --peers
 	go test -run '^$$' -bench . -benchtime 200ms ./kernels
+
+bench-serve: build models-demo ## serving beside llama-server and its RPC workers: streams, stages, delay, prefixes, traces (8 minutes; the first time llama.cpp is built)
+	deploy/bench/serve.py
 
 bench-large: build models-large ## the same on a 1.5 B model
 	deploy/bench/bench.py --peers --model $(CACHE)/models/qwen2.5-coder-1.5b-instruct-Q4_K_M.gguf
