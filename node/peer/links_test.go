@@ -589,6 +589,19 @@ func BenchmarkLink(b *testing.B) {
 }
 
 func benchLink(b *testing.B, n int) {
+	l, f, back := linkPair(b, n)
+	b.SetBytes(int64(4 * n))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := l.Send("n2", f); err != nil {
+			b.Fatal(err)
+		}
+		<-back
+	}
+}
+
+// linkPair is two nodes over TCP. The second one answers every frame with a small one; back tells of it.
+func linkPair(b testing.TB, n int) (l1 *Links, f *pipeline.Frame, back chan struct{}) {
 	ids := identities(b, "n1", "n2")
 	muxes := map[string]*Mux{}
 	for _, id := range ids {
@@ -596,32 +609,24 @@ func benchLink(b *testing.B, n int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer m.Close()
+		b.Cleanup(func() { _ = m.Close() })
 		muxes[id.Name()] = m
 	}
 	addr := func(n string) (string, bool) { return muxes[n].Addr().String(), true }
-	back := make(chan struct{}, 1)
+	back = make(chan struct{}, 1)
 	var l2 *Links
 	reply := step(1, 1)
 	l2 = NewLinks(muxes["n2"], LinksConfig{Addr: addr, PeerDown: func(string, error) {}, Deliver: func(from string, f *pipeline.Frame) {
 		f.Release()
 		_ = l2.Send(from, reply)
 	}})
-	l1 := NewLinks(muxes["n1"], LinksConfig{Addr: addr, PeerDown: func(string, error) {}, Deliver: func(_ string, f *pipeline.Frame) {
+	l1 = NewLinks(muxes["n1"], LinksConfig{Addr: addr, PeerDown: func(string, error) {}, Deliver: func(_ string, f *pipeline.Frame) {
 		f.Release()
 		back <- struct{}{}
 	}})
 	muxes["n1"].Serve()
 	muxes["n2"].Serve()
-	f := step(1, n)
-	b.SetBytes(int64(4 * n))
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := l1.Send("n2", f); err != nil {
-			b.Fatal(err)
-		}
-		<-back
-	}
+	return l1, step(1, n), back
 }
 
 // A node whose answers cannot be sent hears of it: its own link ends, whether the way back was down before or breaks
