@@ -5,7 +5,7 @@ CACHE  := $(or $(LAMINA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lamina)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LDFLAGS := -s -w
 
-.PHONY: help demo test short race check fmt vet lint asm arm64 models models-more models-large jaeger clients e2e lab soak fuzz bench bench-serve bench-large build clean
+.PHONY: help demo test short race check fmt vet lint asm arm64 models models-more models-large jaeger clients e2e lab soak fuzz bench bench-serve bench-large bench-kernels bench-peers build clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -75,15 +75,20 @@ soak: build models-demo ## the lab for hours: the figures of docs/reliability.md
 fuzz: ## every fuzz target for a short while
 	deploy/fuzz.sh $(or $(FUZZTIME),10s)
 
-bench: build models ## figures beside llama.cpp's: one node, two stages, memory; then the kernels
+bench: build models ## figures of nodes: prefill and decode, two stages, memory; llama.cpp beside them
 	deploy/bench/bench.py --peers
-	go test -run '^$$' -bench . -benchtime 200ms ./kernels
 
 bench-serve: build models-demo ## serving beside llama-server and its RPC workers: streams, stages, delay, prefixes, traces (8 minutes; the first time llama.cpp is built)
 	deploy/bench/serve.py
 
 bench-large: build models-large ## the same on a 1.5 B model
 	deploy/bench/bench.py --peers --model $(CACHE)/models/qwen2.5-coder-1.5b-instruct-Q4_K_M.gguf
+
+bench-kernels: ## the kernels beside what the machine can do, busy neighbours, idle teams, stops of the world
+	deploy/bench/kernels.py
+
+bench-peers: models ## the engine beside llama.cpp's llama-bench (needs cmake and a C++ compiler), models of models-more and models-large too if there
+	deploy/bench/peers.py
 
 clean: ## what was built here; the cache of models stays
 	rm -rf bin .cache

@@ -3,7 +3,6 @@ package kernels
 import (
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 	"time"
 
@@ -241,39 +240,4 @@ func BenchmarkModel(b *testing.B) {
 			})
 		}
 	}
-}
-
-// BenchmarkStopTheWorld is the longest that the runtime waits for a goroutine which makes products
-// without a break: what a garbage collection costs everyone else beside a running model.
-func BenchmarkStopTheWorld(b *testing.B) {
-	rng := rand.New(rand.NewPCG(1, 1))
-	w := NewWorkers(1)
-	m, _ := randomMatrix(b, rng, Q8_0, 4096, 4096)
-	x := randomActs(rng, 4*4096)
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		var a Acts
-		y := [][]float32{make([]float32, 4*4096)}
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				a.Quantize(w, x, 4, 4096)
-				MatMul(w, y, &a, m)
-			}
-		}
-	}()
-	worst, sum := 0.0, 0.0
-	var stats runtime.MemStats
-	for b.Loop() {
-		t := seconds(func() { runtime.ReadMemStats(&stats) })
-		worst, sum = max(worst, t), sum+t
-	}
-	close(stop)
-	<-stopped
-	b.ReportMetric(worst*1e6, "us-worst")
-	b.ReportMetric(sum/float64(b.N)*1e6, "us-mean")
-	b.ReportMetric(0, "ns/op")
 }

@@ -6,7 +6,7 @@ usage: bench.py [--peers] [--rounds N] [--model FILE]
   one node     prefill (512 tokens) and decode (128 tokens) with 1 and 2 threads
   two stages   the same model cut over two processes on loopback, each pinned to a core, against one process on one core
   memory       resident memory of a node against its blobs and KV cache
-  --peers      llama.cpp (node-llama-cpp's prebuilt binaries, from npm into the cache folder) with the same file and threads
+  --peers      llama.cpp's llama-bench with the same file and threads (see peers.py, which compares the engines without a node around them)
 
 Nothing is asserted: machines are shared and noisy. Times are the node's own, as its API reports them.
 """
@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import statistics
@@ -23,13 +22,14 @@ import sys
 import tempfile
 import urllib.request
 
+import peers
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 CACHE = os.environ.get("LAMINA_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lamina")
 MODELS = os.environ.get("LAMINA_MODELS") or os.path.join(CACHE, "models")
 LAMINA = os.path.join(ROOT, "bin", "lamina")
 PROMPT, ANSWER = 512, 128
-NODE_LLAMA = "3.22.1"
 
 
 def free_port():
@@ -87,25 +87,6 @@ class Node:
         self.proc.wait()
 
 
-def llama(path, threads, cores):
-    out = subprocess.run(["taskset", "-c", cores, "node", "llamacpp.mjs", path, str(threads), str(PROMPT), str(ANSWER)],
-                         cwd=os.path.join(CACHE, "peers"), capture_output=True, text=True)
-    if out.returncode:
-        sys.exit(f"llama.cpp: {out.stderr}")
-    return json.loads(out.stdout)
-
-
-def bring_llama():
-    d = os.path.join(CACHE, "peers")
-    os.makedirs(d, exist_ok=True)
-    if not os.path.exists(os.path.join(d, "node_modules", "@node-llama-cpp", "linux-x64")):
-        with open(os.path.join(d, "package.json"), "w") as f:
-            f.write('{"private":true}')
-        subprocess.run(["npm", "i", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", f"node-llama-cpp@{NODE_LLAMA}",
-                        f"@node-llama-cpp/linux-x64@{NODE_LLAMA}"], cwd=d, check=True, stdout=subprocess.DEVNULL)
-    shutil.copy(os.path.join(HERE, "llamacpp.mjs"), d)
-
-
 def rounds(n, subjects):
     """Runs each subject once a round, so that a noisy minute hits all; returns medians."""
     got = {name: [] for name in subjects}
@@ -120,7 +101,7 @@ def ratio(med, a, b):
     print(f"  {a} / {b}:  prefill {med[a]['prefill'] / med[b]['prefill']:.2f}  decode {med[a]['decode'] / med[b]['decode']:.2f}   (medians)")
 
 
-def one_node(path, n, peers):
+def one_node(path, n, beside):
     for threads, cores in ((1, "0"), (2, "0,1")):
         print(f"\none node, {threads} thread{'s' if threads > 1 else ''}, {os.path.basename(path)}")
         with tempfile.TemporaryDirectory() as work:
@@ -128,10 +109,10 @@ def one_node(path, n, peers):
             node.cli("add", "m", path)
             node.measure()
             subjects = {"lamina": node.measure}
-            if peers:
-                subjects["llama.cpp"] = lambda: llama(path, threads, cores)
+            if beside:
+                subjects["llama.cpp"] = lambda: peers.llama_quick(path, threads)
             med = rounds(n, subjects)
-            if peers:
+            if beside:
                 ratio(med, "lamina", "llama.cpp")
             if threads == 1:
                 memory(node, path)
@@ -172,7 +153,7 @@ def main():
     p.add_argument("--model", default=os.path.join(MODELS, "SmolLM2-135M-Instruct.Q4_1.gguf"))
     a = p.parse_args()
     if a.peers:
-        bring_llama()
+        peers.llama_dir()
     with open("/proc/cpuinfo") as f:
         cpu = re.search(r"model name\s*:\s*(.*)", f.read())
     print(f"{cpu.group(1) if cpu else 'unknown CPU'}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
