@@ -19,6 +19,14 @@ func pixelsFast(c *pixelCall) bool {
 	return true
 }
 
+// hasDepthRow says whether the level in use has the kernel for results in a row.
+func hasDepthRow() bool { return active != generic }
+
+// run does a call.
+func (c *depthCall) run() {
+	depthRowAVX2(&c.x[0], &c.zero[0], &c.at[0], len(c.at), c.pix, &c.y[0], 4*c.stride, c.groups, &c.w[0], &c.bias[0], c.how, c.low, c.high, c.shape)
+}
+
 // transposeFast transposes the first rows and columns, as many of each as are whole eights, and returns these rows.
 func transposeFast(dst []float32, ldd int, src []float32, lds, rows, cols int) int {
 	if active == generic || rows < 8 || cols < 8 {

@@ -20,6 +20,8 @@ type pixelJob struct {
 	rows     int // pixels of the result
 	parts    int
 	w        []float32 // depthwise: [blocks][taps][16], see packDepth
+	lineW    []float32 // depthwise: [groups][taps][8], or nil
+	lineBias []float32
 	bias     []float32 // depthwise: of each channel in w, [blocks][16]
 	fuse     Fuse
 	countPad bool // the mean counts taps in the padding
@@ -68,13 +70,23 @@ func (j *pixelJob) part(part int) {
 	if taps*pixelRows > len(at) {
 		at = make([]int, taps*pixelRows)
 	}
-	tiles := (j.rows + pixelRows - 1) / pixelRows
-	from, to := tiles*part/j.parts, tiles*(part+1)/j.parts
-	for t := from; t < to; t++ {
-		first := j.rows * t / tiles
-		s.rows = j.rows*(t+1)/tiles - first
-		s.at = at[:s.rows*taps]
-		j.v.locate(s.at, first, s.rows)
+	s.room = at
+	from, to := j.rows*part/j.parts, j.rows*(part+1)/j.parts
+	if j.op == opDepth && j.rowKernel() >= 0 {
+		s.lines(from, to)
+		return
+	}
+	s.span(from, to)
+}
+
+// span does the result pixels from from to to-1.
+func (s *pixelStrip) span(from, to int) {
+	tiles := (to - from + pixelRows - 1) / pixelRows
+	for t := range tiles {
+		first := from + (to-from)*t/tiles
+		s.rows = from + (to-from)*(t+1)/tiles - first
+		s.at = s.room[:s.rows*len(s.j.v.taps)]
+		s.j.v.locate(s.at, first, s.rows)
 		s.tile(first)
 		safepoint()
 	}
@@ -83,7 +95,8 @@ func (j *pixelJob) part(part int) {
 // pixelStrip is what a part needs while it is done.
 type pixelStrip struct {
 	j     *pixelJob
-	at    []int
+	room  []int
+	at    []int // of the rows under way
 	rows  int
 	zero  [lanes]float32
 	count [pixelRows]float32

@@ -210,11 +210,6 @@ func (e *gemm) weight(i, at int, to string) {
 func (e *gemm) column(t gemmTile, at, x int) {
 	n, all := t.panels*e.v.per(), 16*e.v.size()/32
 	first := t.rows * n // the registers from here on are free
-	if t.rows <= 3 && at%64 == 0 {
-		for p := range t.panels {
-			e.I("PREFETCHT0 %s", e.weights(p*e.v.per(), ahead+at))
-		}
-	}
 	left := func(r int, to string) { e.I("VBROADCASTSS %d(%s)(CX*4), %s", x, gemmRow[r], to) }
 	if first+n >= all { // no room for all weights: keep the left operands
 		for r := range t.rows {

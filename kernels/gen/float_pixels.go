@@ -25,6 +25,7 @@ func pixelKernels(a *Asm) {
 	pixels(a, depthOp(a))
 	pixels(a, maxOp(a))
 	pixels(a, meanOp(a))
+	depthRow(a)
 	transpose8(a)
 }
 
@@ -204,5 +205,98 @@ func transpose8(a *Asm) {
 	a.I("LEAQ (DI)(R9*8), DI")
 	a.I("DECQ CX")
 	a.I("JNZ loop")
+	a.Ret()
+}
+
+// depthRowShape is a kernel's width, its stride, and how many result pixels in a row are done at once.
+type depthRowShape struct{ width, stride, pixels int }
+
+func depthRowShapes() (shapes []depthRowShape) {
+	for _, width := range []int{3, 5, 7} {
+		for _, stride := range []int{1, 2} {
+			shapes = append(shapes, depthRowShape{width, stride, 8}, depthRowShape{width, stride, 4})
+		}
+	}
+	return shapes
+}
+
+// depthRow emits depthwise convolution of pixels in a row, all of whose taps along the width are inside: each float is loaded
+// once for all results that it is in. R8: the floats, R9: bytes to the next pixel's, R10: a, R11: zero, R13: pix, R14: 0, DX:
+// offsets, CX: rows of taps left, DI: result, SI: weights, BX: bias, R12: groups left; Y0 on: sums, Y8 on: weights.
+func depthRow(a *Asm) {
+	a.Func("depthRowAVX2", "a *float32, zero *float32, at *int, rows int, pix int, y *float32, stride int, groups int, w *float32, bias *float32, how int, low float32, high float32, shape int",
+		"adds the products of rows of taps and weights, w[groups][rows][width][8], for groups of 8 channels; row i begins at[i] bytes after a, or is zero if that sum is negative; pixels are pix bytes apart, results stride.")
+	load(a, "a", "R10", "zero", "R11", "pix", "R13", "y", "DI", "w", "SI", "bias", "BX", "groups", "R12", "shape", "AX")
+	a.I("XORL R14, R14")
+	shapes := depthRowShapes()
+	for i := 1; i < len(shapes); i++ {
+		a.I("CMPQ AX, $%d", i)
+		a.I("JEQ shape%d", i)
+	}
+	for i, s := range shapes {
+		a.L(fmt.Sprintf("shape%d", i))
+		depthRowBody(a, s, i)
+	}
+}
+
+func depthRowBody(a *Asm, s depthRowShape, id int) {
+	result := func(f func(r int)) {
+		a.I("MOVQ DI, R8")
+		for r := range s.pixels {
+			if r > 0 {
+				a.I("ADDQ R9, R8")
+			}
+			f(r)
+		}
+	}
+	load(a, "at", "DX", "rows", "CX", "how", "AX")
+	for r := range s.pixels {
+		a.I("VMOVUPS (BX), Y%d", r)
+	}
+	a.I("TESTQ $1, AX")
+	a.I("JEQ row%d", id)
+	a.Load("stride", "R9")
+	result(func(r int) { a.I("VADDPS (R8), Y%d, Y%d", r, r) })
+	a.L(fmt.Sprintf("row%d", id))
+	a.I("MOVQ (DX), R8")
+	a.I("MOVQ R13, R9")
+	a.I("ADDQ R10, R8")
+	a.I("CMOVQLT R11, R8")
+	a.I("CMOVQLT R14, R9")
+	for k := range s.width {
+		a.I("VMOVUPS %d(SI), Y%d", 32*k, 8+k)
+	}
+	last := (s.pixels-1)*s.stride + s.width - 1
+	for x := range last + 1 {
+		a.I("VMOVUPS (R8), Y15")
+		if x < last {
+			a.I("ADDQ R9, R8")
+		}
+		for r := range s.pixels {
+			if k := x - r*s.stride; k >= 0 && k < s.width {
+				a.I("VFMADD231PS Y%d, Y15, Y%d", 8+k, r)
+			}
+		}
+	}
+	a.I("ADDQ $%d, SI", 32*s.width)
+	a.I("ADDQ $8, DX")
+	a.I("DECQ CX")
+	a.I("JNZ row%d", id)
+	a.I("TESTQ $2, AX")
+	a.I("JEQ put%d", id)
+	a.I("VBROADCASTSS %s, Y8", a.Arg("low"))
+	a.I("VBROADCASTSS %s, Y9", a.Arg("high"))
+	for r := range s.pixels {
+		a.I("VMAXPS Y%d, Y8, Y%d", r, r)
+		a.I("VMINPS Y%d, Y9, Y%d", r, r)
+	}
+	a.L(fmt.Sprintf("put%d", id))
+	a.Load("stride", "R9")
+	result(func(r int) { a.I("VMOVUPS Y%d, (R8)", r) })
+	for _, r := range []string{"R10", "DI", "BX"} {
+		a.I("ADDQ $32, %s", r)
+	}
+	a.I("DECQ R12")
+	a.I("JNZ shape%d", id)
 	a.Ret()
 }
