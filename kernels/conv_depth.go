@@ -6,83 +6,72 @@ import "math"
 type depthwise struct {
 	channels int
 	w        []float32 // [blocks][taps][16 channels]
-	line     []float32 // [groups][taps][8 channels], for results in a row; nil if there are fewer than 8 channels
 }
 
-// depthLine is the number of channels that the kernel for results in a row takes at once.
-const depthLine = 8
+// blocksOf is the number of blocks of 16 that channels make. The last one overlaps the one before if channels are no multiple of
+// 16, so that it is full; if there are fewer than 16, it is filled up with zeros.
+func blocksOf(channels int) int { return (channels + lanes - 1) / lanes }
 
-// groupsOf is the number of groups of some size that channels make. The last one overlaps the one before if channels are no
-// multiple of the size, so that it is full; if there are fewer channels than that, it is filled up with zeros.
-func groupsOf(channels, size int) int { return (channels + size - 1) / size }
-
-// firstOf is the first channel of a group.
-func firstOf(channels, size, group int) int { return max(0, min(group*size, channels-size)) }
+// firstOf is the first channel of a block.
+func firstOf(channels, block int) int { return max(0, min(block*lanes, channels-lanes)) }
 
 // packDepth packs weights [channel][tap].
 func packDepth(weights []float32, channels, taps int) *depthwise {
-	d := &depthwise{channels: channels, w: packGroups(weights, channels, taps, lanes)}
-	if channels >= depthLine {
-		d.line = packGroups(weights, channels, taps, depthLine)
+	n := blocksOf(channels)
+	d := &depthwise{channels: channels, w: make([]float32, n*taps*lanes)}
+	for b := range n {
+		first := firstOf(channels, b)
+		for i := range min(lanes, channels) {
+			for t := range taps {
+				d.w[(b*taps+t)*lanes+i] = weights[(first+i)*taps+t]
+			}
+		}
 	}
 	return d
 }
 
-// packGroups turns [channel][tap] into [group][tap][channel].
-func packGroups(weights []float32, channels, taps, size int) []float32 {
-	n := groupsOf(channels, size)
-	w := make([]float32, n*taps*size)
-	for g := range n {
-		first := firstOf(channels, size, g)
-		for i := range min(size, channels) {
-			for t := range taps {
-				w[(g*taps+t)*size+i] = weights[(first+i)*taps+t]
-			}
-		}
-	}
-	return w
-}
-
-// biasGroups lays the start of sums out in groups: the bias, or what changes nothing.
-func biasGroups(f Fuse, channels, size int) []float32 {
-	n := groupsOf(channels, size)
-	b := make([]float32, n*size)
-	for g := range n {
-		to := b[g*size : (g+1)*size]
+// run convolves.
+func (d *depthwise) run(w *Workers, y, x []float32, rows int, v *convInput, f Fuse) {
+	j := pixelJob{op: opDepth, v: v, x: x, y: y, channels: d.channels, rows: rows, w: d.w, fuse: f}
+	n := blocksOf(d.channels)
+	j.bias = make([]float32, n*lanes)
+	for b := range n {
+		to := j.bias[b*lanes : (b+1)*lanes]
 		switch {
 		case f.Bias != nil:
-			copy(to, f.Bias[firstOf(channels, size, g):channels])
+			copy(to, f.Bias[firstOf(d.channels, b):d.channels])
 		case f.Add:
 			for i := range to {
 				to[i] = float32(math.Copysign(0, -1))
 			}
 		}
 	}
-	return b
-}
-
-// run convolves.
-func (d *depthwise) run(w *Workers, y, x []float32, rows int, v *convInput, f Fuse) {
-	j := pixelJob{op: opDepth, v: v, x: x, y: y, channels: d.channels, rows: rows, w: d.w, fuse: f}
-	j.bias = biasGroups(f, d.channels, lanes)
-	if d.line != nil && (!f.Add || d.channels%depthLine == 0) {
-		j.lineW, j.lineBias = d.line, biasGroups(f, d.channels, depthLine)
-	}
 	j.run(w)
 }
 
-// rowKernel is the number of the kernel for results in a row, of 8 pixels; the one for 4 follows it. -1 if there is none.
-func (j *pixelJob) rowKernel() int {
+// how is what a call does besides multiplying, as bits.
+func (f *Fuse) how() int {
+	how := 0
+	if f.Add {
+		how = 1
+	}
+	if f.Clip {
+		how |= 2
+	}
+	return how
+}
+
+// linePixels is how many results in a row the kernel for them does at once.
+const linePixels = 4
+
+// lineShape is the number of the kernel for results in a row, -1 if there is none for this convolution.
+func (j *pixelJob) lineShape() int {
 	width, stride := len(j.v.axes[2]), j.v.stride[2]
-	if j.lineW == nil || !hasDepthRow() || stride > 2 || width > 1 && j.v.axes[2][1] != 1 {
+	if j.op != opDepth || !hasDepthRow() || j.channels < lanes || j.fuse.Add && j.channels%lanes != 0 ||
+		stride > 2 || width != 3 && width != 5 && width != 7 || j.v.axes[2][1] != 1 {
 		return -1
 	}
-	i := map[int]int{3: 0, 5: 4, 7: 8}
-	first, ok := i[width]
-	if !ok {
-		return -1
-	}
-	return first + 2*(stride-1)
+	return width - 4 + stride
 }
 
 // lines does the result pixels from from to to-1 row by row: those at the ends, whose taps are partly outside, as other pixels are,
@@ -99,7 +88,7 @@ func (s *pixelStrip) lines(from, to int) {
 		line := from / width * width
 		end := min(line+width, to)
 		a, b := max(from, line+left), min(end, line+right)
-		if b-a < 4 {
+		if b-a < linePixels {
 			a, b = end, end
 		}
 		s.span(from, min(a, end))
@@ -129,47 +118,34 @@ func (s *pixelStrip) line(a, b int) int {
 		}
 	}
 	step := v.stride[2] * v.pix / 4
-	for at := a; at < b; {
-		n, shape := 8, j.rowKernel()
-		if b-a < 8 {
-			n, shape = 4, shape+1
-		}
-		if b-at < n {
+	for at := a; at < b; at += linePixels {
+		if b-at < linePixels {
 			if j.fuse.Add {
 				return at
 			}
-			at = b - n
+			at = b - linePixels
 		}
-		s.lineGroups(j.x[(at-a)*step:], j.y[at*j.channels:], rows, shape)
-		at += n
+		s.lineBlocks(j.x[(at-a)*step:], j.y[at*j.channels:], rows)
 	}
 	return b
 }
 
-// lineGroups calls the kernel for results in a row for all channels.
-func (s *pixelStrip) lineGroups(x, y []float32, rows, shape int) {
+// lineBlocks calls the kernel for results in a row for all channels.
+func (s *pixelStrip) lineBlocks(x, y []float32, rows int) {
 	j := s.j
-	c := depthCall{at: s.room[:rows], zero: s.zero[:], pix: j.v.pix, stride: j.channels, low: j.fuse.Low, high: j.fuse.High, shape: shape}
-	if c.how = 0; j.fuse.Add {
-		c.how = 1
-	}
-	if j.fuse.Clip {
-		c.how |= 2
-	}
-	size := len(j.v.taps) * depthLine
-	whole := j.channels / depthLine
-	most := max(1, pixelWork/(len(j.v.taps)*8))
-	for g := 0; g < whole; g += c.groups {
-		c.groups = min(most, whole-g)
-		c.x, c.y, c.w, c.bias = x[g*depthLine:], y[g*depthLine:], j.lineW[g*size:], j.lineBias[g*depthLine:]
+	c := depthCall{at: s.room[:rows], zero: s.zero[:], pix: j.v.pix, stride: j.channels, how: j.fuse.how(),
+		low: j.fuse.Low, high: j.fuse.High, shape: j.lineShape()}
+	size := len(j.v.taps) * lanes
+	whole, most := j.channels/lanes, max(1, pixelWork/(len(j.v.taps)*linePixels))
+	for b := 0; b < blocksOf(j.channels); b += c.blocks {
+		c.blocks = 1
+		if b < whole {
+			c.blocks = min(most, whole-b)
+		}
+		first := firstOf(j.channels, b)
+		c.x, c.y, c.w, c.bias = x[first:], y[first:], j.w[b*size:], j.bias[b*lanes:]
 		c.run()
 		safepoint()
-	}
-	if j.channels%depthLine != 0 {
-		first := j.channels - depthLine
-		c.groups = 1
-		c.x, c.y, c.w, c.bias = x[first:], y[first:], j.lineW[whole*size:], j.lineBias[whole*depthLine:]
-		c.run()
 	}
 }
 
@@ -180,7 +156,7 @@ type depthCall struct {
 	pix       int
 	y         []float32
 	stride    int // floats between results
-	groups    int
+	blocks    int
 	w, bias   []float32
 	how       int
 	low, high float32

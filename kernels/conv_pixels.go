@@ -20,8 +20,6 @@ type pixelJob struct {
 	rows     int // pixels of the result
 	parts    int
 	w        []float32 // depthwise: [blocks][taps][16], see packDepth
-	lineW    []float32 // depthwise: [groups][taps][8], or nil
-	lineBias []float32
 	bias     []float32 // depthwise: of each channel in w, [blocks][16]
 	fuse     Fuse
 	countPad bool // the mean counts taps in the padding
@@ -72,7 +70,7 @@ func (j *pixelJob) part(part int) {
 	}
 	s.room = at
 	from, to := j.rows*part/j.parts, j.rows*(part+1)/j.parts
-	if j.op == opDepth && j.rowKernel() >= 0 {
+	if j.lineShape() >= 0 {
 		s.lines(from, to)
 		return
 	}
@@ -124,13 +122,8 @@ func (s *pixelStrip) tile(first int) {
 		return
 	}
 	c := pixelCall{op: j.op, x: j.x, zero: s.zero[:], at: s.at, taps: taps, rows: s.rows, stride: j.channels,
+		how: j.fuse.how(),
 		low: j.fuse.Low, high: j.fuse.High, count: s.count[:s.rows]}
-	if c.how = 0; j.fuse.Add {
-		c.how = 1
-	}
-	if j.fuse.Clip {
-		c.how |= 2
-	}
 	y := j.y[first*j.channels:]
 	blocks, most := j.channels/lanes, max(1, pixelWork/(taps*s.rows))
 	for b := 0; b < blocks; b += c.blocks {

@@ -208,77 +208,60 @@ func transpose8(a *Asm) {
 	a.Ret()
 }
 
-// depthRowShape is a kernel's width, its stride, and how many result pixels in a row are done at once.
-type depthRowShape struct{ width, stride, pixels int }
+// depthRowShape is a kernel's width and its stride.
+type depthRowShape struct{ width, stride int }
 
-func depthRowShapes() (shapes []depthRowShape) {
-	for _, width := range []int{3, 5, 7} {
-		for _, stride := range []int{1, 2} {
-			shapes = append(shapes, depthRowShape{width, stride, 8}, depthRowShape{width, stride, 4})
-		}
-	}
-	return shapes
-}
+var depthRowShapes = []depthRowShape{{3, 1}, {3, 2}, {5, 1}, {5, 2}, {7, 1}, {7, 2}}
 
-// depthRow emits depthwise convolution of pixels in a row, all of whose taps along the width are inside: each float is loaded
+// depthRowPixels is how many results in a row are done at once.
+const depthRowPixels = 4
+
+// depthRow emits depthwise convolution of results in a row, all of whose taps along the width are inside: each float is loaded
 // once for all results that it is in. R8: the floats, R9: bytes to the next pixel's, R10: a, R11: zero, R13: pix, R14: 0, DX:
-// offsets, CX: rows of taps left, DI: result, SI: weights, BX: bias, R12: groups left; Y0 on: sums, Y8 on: weights.
+// offsets, CX: rows of taps left, DI: result, SI: weights, BX: bias, R12: blocks left; Y0 on: sums, two a pixel; Y8 on: weights
+// if there is room for them; Y14 and Y15: floats.
 func depthRow(a *Asm) {
-	a.Func("depthRowAVX2", "a *float32, zero *float32, at *int, rows int, pix int, y *float32, stride int, groups int, w *float32, bias *float32, how int, low float32, high float32, shape int",
-		"adds the products of rows of taps and weights, w[groups][rows][width][8], for groups of 8 channels; row i begins at[i] bytes after a, or is zero if that sum is negative; pixels are pix bytes apart, results stride.")
-	load(a, "a", "R10", "zero", "R11", "pix", "R13", "y", "DI", "w", "SI", "bias", "BX", "groups", "R12", "shape", "AX")
+	a.Func("depthRowAVX2", "a *float32, zero *float32, at *int, rows int, pix int, y *float32, stride int, blocks int, w *float32, bias *float32, how int, low float32, high float32, shape int",
+		"adds the products of rows of taps and weights, w[blocks][rows][width][16], for blocks of 16 channels; row i begins at[i] bytes after a, or is zero if that sum is negative; pixels are pix bytes apart, results stride.")
+	load(a, "a", "R10", "zero", "R11", "pix", "R13", "y", "DI", "w", "SI", "bias", "BX", "blocks", "R12", "shape", "AX")
 	a.I("XORL R14, R14")
-	shapes := depthRowShapes()
-	for i := 1; i < len(shapes); i++ {
+	for i := 1; i < len(depthRowShapes); i++ {
 		a.I("CMPQ AX, $%d", i)
 		a.I("JEQ shape%d", i)
 	}
-	for i, s := range shapes {
+	for i, s := range depthRowShapes {
 		a.L(fmt.Sprintf("shape%d", i))
 		depthRowBody(a, s, i)
 	}
 }
 
 func depthRowBody(a *Asm, s depthRowShape, id int) {
-	result := func(f func(r int)) {
+	result := func(f func(reg, at int)) {
+		a.Load("stride", "R9")
 		a.I("MOVQ DI, R8")
-		for r := range s.pixels {
+		for r := range depthRowPixels {
 			if r > 0 {
 				a.I("ADDQ R9, R8")
 			}
-			f(r)
+			f(2*r, 0)
+			f(2*r+1, 32)
 		}
 	}
 	load(a, "at", "DX", "rows", "CX", "how", "AX")
-	for r := range s.pixels {
-		a.I("VMOVUPS (BX), Y%d", r)
+	for r := range 2 * depthRowPixels {
+		a.I("VMOVUPS %d(BX), Y%d", r%2*32, r)
 	}
 	a.I("TESTQ $1, AX")
 	a.I("JEQ row%d", id)
-	a.Load("stride", "R9")
-	result(func(r int) { a.I("VADDPS (R8), Y%d, Y%d", r, r) })
+	result(func(reg, at int) { a.I("VADDPS %d(R8), Y%d, Y%d", at, reg, reg) })
 	a.L(fmt.Sprintf("row%d", id))
 	a.I("MOVQ (DX), R8")
 	a.I("MOVQ R13, R9")
 	a.I("ADDQ R10, R8")
 	a.I("CMOVQLT R11, R8")
 	a.I("CMOVQLT R14, R9")
-	for k := range s.width {
-		a.I("VMOVUPS %d(SI), Y%d", 32*k, 8+k)
-	}
-	last := (s.pixels-1)*s.stride + s.width - 1
-	for x := range last + 1 {
-		a.I("VMOVUPS (R8), Y15")
-		if x < last {
-			a.I("ADDQ R9, R8")
-		}
-		for r := range s.pixels {
-			if k := x - r*s.stride; k >= 0 && k < s.width {
-				a.I("VFMADD231PS Y%d, Y15, Y%d", 8+k, r)
-			}
-		}
-	}
-	a.I("ADDQ $%d, SI", 32*s.width)
+	depthRowTaps(a, s)
+	a.I("ADDQ $%d, SI", 64*s.width)
 	a.I("ADDQ $8, DX")
 	a.I("DECQ CX")
 	a.I("JNZ row%d", id)
@@ -286,17 +269,42 @@ func depthRowBody(a *Asm, s depthRowShape, id int) {
 	a.I("JEQ put%d", id)
 	a.I("VBROADCASTSS %s, Y8", a.Arg("low"))
 	a.I("VBROADCASTSS %s, Y9", a.Arg("high"))
-	for r := range s.pixels {
+	for r := range 2 * depthRowPixels {
 		a.I("VMAXPS Y%d, Y8, Y%d", r, r)
 		a.I("VMINPS Y%d, Y9, Y%d", r, r)
 	}
 	a.L(fmt.Sprintf("put%d", id))
-	a.Load("stride", "R9")
-	result(func(r int) { a.I("VMOVUPS Y%d, (R8)", r) })
+	result(func(reg, at int) { a.I("VMOVUPS Y%d, %d(R8)", reg, at) })
 	for _, r := range []string{"R10", "DI", "BX"} {
-		a.I("ADDQ $32, %s", r)
+		a.I("ADDQ $64, %s", r)
 	}
 	a.I("DECQ R12")
 	a.I("JNZ shape%d", id)
 	a.Ret()
+}
+
+// depthRowTaps emits the products of a row of taps.
+func depthRowTaps(a *Asm, s depthRowShape) {
+	weight := func(k, half int) string { return fmt.Sprintf("%d(SI)", 64*k+32*half) }
+	if s.width == 3 {
+		for i := range 6 {
+			a.I("VMOVUPS %s, Y%d", weight(i/2, i%2), 8+i)
+		}
+		weight = func(k, half int) string { return fmt.Sprintf("Y%d", 8+2*k+half) }
+	}
+	last := (depthRowPixels-1)*s.stride + s.width - 1
+	for x := range last + 1 {
+		a.I("VMOVUPS (R8), Y14")
+		a.I("VMOVUPS 32(R8), Y15")
+		if x < last {
+			a.I("ADDQ R9, R8")
+		}
+		for r := range depthRowPixels {
+			if k := x - r*s.stride; k >= 0 && k < s.width {
+				for half := range 2 {
+					a.I("VFMADD231PS %s, Y%d, Y%d", weight(k, half), 14+half, 2*r+half)
+				}
+			}
+		}
+	}
 }
