@@ -117,35 +117,37 @@ func (s *pixelStrip) line(a, b int) int {
 			rows++
 		}
 	}
-	step := v.stride[2] * v.pix / 4
-	for at := a; at < b; at += linePixels {
-		if b-at < linePixels {
-			if j.fuse.Add {
-				return at
-			}
-			at = b - linePixels
-		}
-		s.lineBlocks(j.x[(at-a)*step:], j.y[at*j.channels:], rows)
+	step := v.stride[2] * v.pix / 4 // floats from a result's to the next one's
+	tiles := (b - a) / linePixels
+	s.lineTiles(j.x, j.y[a*j.channels:], rows, tiles)
+	done := a + tiles*linePixels
+	if done < b && !j.fuse.Add {
+		s.lineTiles(j.x[(b-linePixels-a)*step:], j.y[(b-linePixels)*j.channels:], rows, 1)
+		done = b
 	}
-	return b
+	return done
 }
 
-// lineBlocks calls the kernel for results in a row for all channels.
-func (s *pixelStrip) lineBlocks(x, y []float32, rows int) {
+// lineTiles calls the kernel for results in a row for all channels of some tiles.
+func (s *pixelStrip) lineTiles(x, y []float32, rows, tiles int) {
 	j := s.j
 	c := depthCall{at: s.room[:rows], zero: s.zero[:], pix: j.v.pix, stride: j.channels, how: j.fuse.how(),
-		low: j.fuse.Low, high: j.fuse.High, shape: j.lineShape()}
-	size := len(j.v.taps) * lanes
-	whole, most := j.channels/lanes, max(1, pixelWork/(len(j.v.taps)*linePixels))
-	for b := 0; b < blocksOf(j.channels); b += c.blocks {
-		c.blocks = 1
-		if b < whole {
-			c.blocks = min(most, whole-b)
+		low: j.fuse.Low, high: j.fuse.High, shape: j.lineShape(), ahead: linePixels * j.v.stride[2] * j.v.pix}
+	taps := len(j.v.taps)
+	whole, most := j.channels/lanes, max(1, pixelWork/(taps*linePixels))
+	for t := 0; t < tiles; t += c.tiles {
+		c.tiles = min(tiles-t, max(1, most/whole))
+		from, to := x[t*c.ahead/4:], y[t*linePixels*j.channels:]
+		for b := 0; b < blocksOf(j.channels); b += c.blocks {
+			c.blocks = 1
+			if b < whole {
+				c.blocks = min(most, whole-b)
+			}
+			first := firstOf(j.channels, b)
+			c.x, c.y, c.w, c.bias = from[first:], to[first:], j.w[b*taps*lanes:], j.bias[b*lanes:]
+			c.run()
+			safepoint()
 		}
-		first := firstOf(j.channels, b)
-		c.x, c.y, c.w, c.bias = x[first:], y[first:], j.w[b*size:], j.bias[b*lanes:]
-		c.run()
-		safepoint()
 	}
 }
 
@@ -161,4 +163,6 @@ type depthCall struct {
 	how       int
 	low, high float32
 	shape     int
+	tiles     int
+	ahead     int // bytes from a tile's floats to the next one's
 }

@@ -24,7 +24,7 @@ func hasDepthRow() bool { return active != generic }
 
 // run does a call.
 func (c *depthCall) run() {
-	depthRowAVX2(&c.x[0], &c.zero[0], &c.at[0], len(c.at), c.pix, &c.y[0], 4*c.stride, c.blocks, &c.w[0], &c.bias[0], c.how, c.low, c.high, c.shape)
+	depthRowAVX2(&c.x[0], &c.zero[0], &c.at[0], len(c.at), c.pix, &c.y[0], 4*c.stride, c.blocks, &c.w[0], &c.bias[0], c.how, c.low, c.high, c.shape, c.tiles, c.ahead)
 }
 
 // transposeFast transposes the first rows and columns, as many of each as are whole eights, and returns these rows.

@@ -20356,15 +20356,11 @@ tap6:
 	VZEROUPPER
 	RET
 
-// func depthRowAVX2(a *float32, zero *float32, at *int, rows int, pix int, y *float32, stride int, blocks int, w *float32, bias *float32, how int, low float32, high float32, shape int)
-TEXT ·depthRowAVX2(SB), NOSPLIT, $0-104
-	MOVQ a+0(FP), R10
+// func depthRowAVX2(a *float32, zero *float32, at *int, rows int, pix int, y *float32, stride int, blocks int, w *float32, bias *float32, how int, low float32, high float32, shape int, tiles int, ahead int)
+TEXT ·depthRowAVX2(SB), NOSPLIT, $0-120
 	MOVQ zero+8(FP), R11
 	MOVQ pix+32(FP), R13
-	MOVQ y+40(FP), DI
-	MOVQ w+64(FP), SI
-	MOVQ bias+72(FP), BX
-	MOVQ blocks+56(FP), R12
+	MOVQ tiles+104(FP), R15
 	MOVQ shape+96(FP), AX
 	XORL R14, R14
 	CMPQ AX, $1
@@ -20378,6 +20374,12 @@ TEXT ·depthRowAVX2(SB), NOSPLIT, $0-104
 	CMPQ AX, $5
 	JEQ shape5
 shape0:
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ w+64(FP), SI
+	MOVQ bias+72(FP), BX
+	MOVQ blocks+56(FP), R12
+block0:
 	MOVQ at+16(FP), DX
 	MOVQ rows+24(FP), CX
 	MOVQ how+80(FP), AX
@@ -20499,10 +20501,25 @@ put0:
 	ADDQ $64, DI
 	ADDQ $64, BX
 	DECQ R12
+	JNZ block0
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ stride+48(FP), R9
+	ADDQ ahead+112(FP), R10
+	LEAQ (DI)(R9*4), DI
+	MOVQ R10, a+0(FP)
+	MOVQ DI, y+40(FP)
+	DECQ R15
 	JNZ shape0
 	VZEROUPPER
 	RET
 shape1:
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ w+64(FP), SI
+	MOVQ bias+72(FP), BX
+	MOVQ blocks+56(FP), R12
+block1:
 	MOVQ at+16(FP), DX
 	MOVQ rows+24(FP), CX
 	MOVQ how+80(FP), AX
@@ -20633,10 +20650,25 @@ put1:
 	ADDQ $64, DI
 	ADDQ $64, BX
 	DECQ R12
+	JNZ block1
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ stride+48(FP), R9
+	ADDQ ahead+112(FP), R10
+	LEAQ (DI)(R9*4), DI
+	MOVQ R10, a+0(FP)
+	MOVQ DI, y+40(FP)
+	DECQ R15
 	JNZ shape1
 	VZEROUPPER
 	RET
 shape2:
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ w+64(FP), SI
+	MOVQ bias+72(FP), BX
+	MOVQ blocks+56(FP), R12
+block2:
 	MOVQ at+16(FP), DX
 	MOVQ rows+24(FP), CX
 	MOVQ how+80(FP), AX
@@ -20774,10 +20806,25 @@ put2:
 	ADDQ $64, DI
 	ADDQ $64, BX
 	DECQ R12
+	JNZ block2
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ stride+48(FP), R9
+	ADDQ ahead+112(FP), R10
+	LEAQ (DI)(R9*4), DI
+	MOVQ R10, a+0(FP)
+	MOVQ DI, y+40(FP)
+	DECQ R15
 	JNZ shape2
 	VZEROUPPER
 	RET
 shape3:
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ w+64(FP), SI
+	MOVQ bias+72(FP), BX
+	MOVQ blocks+56(FP), R12
+block3:
 	MOVQ at+16(FP), DX
 	MOVQ rows+24(FP), CX
 	MOVQ how+80(FP), AX
@@ -20924,10 +20971,25 @@ put3:
 	ADDQ $64, DI
 	ADDQ $64, BX
 	DECQ R12
+	JNZ block3
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ stride+48(FP), R9
+	ADDQ ahead+112(FP), R10
+	LEAQ (DI)(R9*4), DI
+	MOVQ R10, a+0(FP)
+	MOVQ DI, y+40(FP)
+	DECQ R15
 	JNZ shape3
 	VZEROUPPER
 	RET
 shape4:
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ w+64(FP), SI
+	MOVQ bias+72(FP), BX
+	MOVQ blocks+56(FP), R12
+block4:
 	MOVQ at+16(FP), DX
 	MOVQ rows+24(FP), CX
 	MOVQ how+80(FP), AX
@@ -21087,10 +21149,25 @@ put4:
 	ADDQ $64, DI
 	ADDQ $64, BX
 	DECQ R12
+	JNZ block4
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ stride+48(FP), R9
+	ADDQ ahead+112(FP), R10
+	LEAQ (DI)(R9*4), DI
+	MOVQ R10, a+0(FP)
+	MOVQ DI, y+40(FP)
+	DECQ R15
 	JNZ shape4
 	VZEROUPPER
 	RET
 shape5:
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ w+64(FP), SI
+	MOVQ bias+72(FP), BX
+	MOVQ blocks+56(FP), R12
+block5:
 	MOVQ at+16(FP), DX
 	MOVQ rows+24(FP), CX
 	MOVQ how+80(FP), AX
@@ -21259,6 +21336,15 @@ put5:
 	ADDQ $64, DI
 	ADDQ $64, BX
 	DECQ R12
+	JNZ block5
+	MOVQ a+0(FP), R10
+	MOVQ y+40(FP), DI
+	MOVQ stride+48(FP), R9
+	ADDQ ahead+112(FP), R10
+	LEAQ (DI)(R9*4), DI
+	MOVQ R10, a+0(FP)
+	MOVQ DI, y+40(FP)
+	DECQ R15
 	JNZ shape5
 	VZEROUPPER
 	RET

@@ -59,10 +59,10 @@ func maxTapsAVX2(a *float32, zero *float32, at *int, taps int, y *float32, strid
 //go:noescape
 func meanTapsAVX2(a *float32, zero *float32, at *int, taps int, y *float32, stride int, rows int, blocks int, count *float32)
 
-// depthRowAVX2 adds the products of rows of taps and weights, w[blocks][rows][width][16], for blocks of 16 channels; row i begins at[i] bytes after a, or is zero if that sum is negative; pixels are pix bytes apart, results stride.
+// depthRowAVX2 adds the products of rows of taps and weights, w[blocks][rows][width][16], for blocks of 16 channels; row i begins at[i] bytes after a, or is zero if that sum is negative; pixels are pix bytes apart, results stride. So many tiles of 4 results are done, the floats of each ahead bytes behind those before.
 //
 //go:noescape
-func depthRowAVX2(a *float32, zero *float32, at *int, rows int, pix int, y *float32, stride int, blocks int, w *float32, bias *float32, how int, low float32, high float32, shape int)
+func depthRowAVX2(a *float32, zero *float32, at *int, rows int, pix int, y *float32, stride int, blocks int, w *float32, bias *float32, how int, low float32, high float32, shape int, tiles int, ahead int)
 
 // transpose8AVX2 turns 8 rows of 8*n floats, lds bytes apart, into 8*n rows of 8, ldd bytes apart.
 //

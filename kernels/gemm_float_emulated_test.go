@@ -228,7 +228,8 @@ func TestEmulatedCells(t *testing.T) {
 // TestEmulatedDepthRow runs depthwise convolution of results in a row.
 func TestEmulatedDepthRow(t *testing.T) {
 	emulatedFloats(t, []string{"AVX2"}, func(t *rapid.T, e *emulator, level string) {
-		shape, pixels := rapid.IntRange(0, 5).Draw(t, "shape"), linePixels
+		shape, tiles := rapid.IntRange(0, 5).Draw(t, "shape"), rapid.IntRange(1, 3).Draw(t, "tiles")
+		pixels := linePixels * tiles
 		width, stride := 3+shape/2*2, 1+shape%2
 		rows, groups, lines := rapid.IntRange(1, 4).Draw(t, "rows"), rapid.IntRange(1, 3).Draw(t, "groups"), rapid.IntRange(1, 3).Draw(t, "lines")
 		channels, line := lanes*groups, (pixels-1)*stride+width
@@ -259,7 +260,7 @@ func TestEmulatedDepthRow(t *testing.T) {
 		if how&2 != 0 {
 			bound(want, -0.5, 0.75)
 		}
-		e.call(t, "depthRow"+level, x, make([]float32, lanes), at, rows, 4*channels, y, 4*channels, groups, w, bias, how, float32(-0.5), float32(0.75), shape)
+		e.call(t, "depthRow"+level, x, make([]float32, lanes), at, rows, 4*channels, y, 4*channels, groups, w, bias, how, float32(-0.5), float32(0.75), shape, tiles, linePixels*stride*4*channels)
 		sameBits(t, "depthRow", y, want)
 	})
 }

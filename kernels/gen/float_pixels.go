@@ -218,12 +218,12 @@ const depthRowPixels = 4
 
 // depthRow emits depthwise convolution of results in a row, all of whose taps along the width are inside: each float is loaded
 // once for all results that it is in. R8: the floats, R9: bytes to the next pixel's, R10: a, R11: zero, R13: pix, R14: 0, DX:
-// offsets, CX: rows of taps left, DI: result, SI: weights, BX: bias, R12: blocks left; Y0 on: sums, two a pixel; Y8 on: weights
+// offsets, CX: rows of taps left, DI: result, SI: weights, BX: bias, R12: blocks left, R15: tiles left; Y0 on: sums, two a pixel; Y8 on: weights
 // if there is room for them; Y14 and Y15: floats.
 func depthRow(a *Asm) {
-	a.Func("depthRowAVX2", "a *float32, zero *float32, at *int, rows int, pix int, y *float32, stride int, blocks int, w *float32, bias *float32, how int, low float32, high float32, shape int",
-		"adds the products of rows of taps and weights, w[blocks][rows][width][16], for blocks of 16 channels; row i begins at[i] bytes after a, or is zero if that sum is negative; pixels are pix bytes apart, results stride.")
-	load(a, "a", "R10", "zero", "R11", "pix", "R13", "y", "DI", "w", "SI", "bias", "BX", "blocks", "R12", "shape", "AX")
+	a.Func("depthRowAVX2", "a *float32, zero *float32, at *int, rows int, pix int, y *float32, stride int, blocks int, w *float32, bias *float32, how int, low float32, high float32, shape int, tiles int, ahead int",
+		"adds the products of rows of taps and weights, w[blocks][rows][width][16], for blocks of 16 channels; row i begins at[i] bytes after a, or is zero if that sum is negative; pixels are pix bytes apart, results stride. So many tiles of 4 results are done, the floats of each ahead bytes behind those before.")
+	load(a, "zero", "R11", "pix", "R13", "tiles", "R15", "shape", "AX")
 	a.I("XORL R14, R14")
 	for i := 1; i < len(depthRowShapes); i++ {
 		a.I("CMPQ AX, $%d", i)
@@ -231,7 +231,18 @@ func depthRow(a *Asm) {
 	}
 	for i, s := range depthRowShapes {
 		a.L(fmt.Sprintf("shape%d", i))
+		load(a, "a", "R10", "y", "DI", "w", "SI", "bias", "BX", "blocks", "R12")
 		depthRowBody(a, s, i)
+		a.I("DECQ R12")
+		a.I("JNZ block%d", i)
+		load(a, "a", "R10", "y", "DI", "stride", "R9")
+		a.I("ADDQ %s, R10", a.Arg("ahead"))
+		a.I("LEAQ (DI)(R9*%d), DI", depthRowPixels)
+		a.I("MOVQ R10, %s", a.Arg("a"))
+		a.I("MOVQ DI, %s", a.Arg("y"))
+		a.I("DECQ R15")
+		a.I("JNZ shape%d", i)
+		a.Ret()
 	}
 }
 
@@ -247,6 +258,7 @@ func depthRowBody(a *Asm, s depthRowShape, id int) {
 			f(2*r+1, 32)
 		}
 	}
+	a.L(fmt.Sprintf("block%d", id))
 	load(a, "at", "DX", "rows", "CX", "how", "AX")
 	for r := range 2 * depthRowPixels {
 		a.I("VMOVUPS %d(BX), Y%d", r%2*32, r)
@@ -278,9 +290,6 @@ func depthRowBody(a *Asm, s depthRowShape, id int) {
 	for _, r := range []string{"R10", "DI", "BX"} {
 		a.I("ADDQ $64, %s", r)
 	}
-	a.I("DECQ R12")
-	a.I("JNZ shape%d", id)
-	a.Ret()
 }
 
 // depthRowTaps emits the products of a row of taps.
