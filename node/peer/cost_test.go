@@ -4,52 +4,80 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"lamina/shard/pipeline"
 	"lamina/shard/sample"
 )
 
+// twoStages are two nodes with a stage each that computes nothing, in virtual time.
+type twoStages struct {
+	*world
+	t     *testing.T
+	hosts map[string]*pipeline.Host
+	links map[string]*Links
+	seq   uint64
+}
+
+func newTwoStages(t *testing.T) *twoStages {
+	t.Helper()
+	w := &twoStages{world: newWorld(t, "n1", "n2"), t: t, hosts: map[string]*pipeline.Host{}, links: map[string]*Links{}}
+	for i, name := range []string{"n1", "n2"} {
+		w.links[name] = NewLinks(w.nodes[name], LinksConfig{
+			Addr:     w.addr,
+			Deliver:  func(from string, f *pipeline.Frame) { w.hosts[name].Deliver(from, f) },
+			PeerDown: func(node string, err error) { w.hosts[name].PeerDown(node, err) },
+			Busy:     func(node string) bool { return w.hosts[name].Needs(node) },
+		})
+		w.hosts[name] = pipeline.NewHost(pipeline.HostConfig{Self: name, Send: w.links[name]})
+		s := &busyStepper{shape: pipeline.Shape{First: i, End: i + 1, Layers: 2, Hidden: 100, Vocab: 10, Context: 1000}}
+		if err := w.hosts[name].Serve(pipeline.StageKey{Model: "m", Epoch: 5, Index: i}, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range w.nodes {
+		m.Serve()
+	}
+	return w
+}
+
+func (w *twoStages) close() {
+	for _, h := range w.hosts {
+		_ = h.Close()
+	}
+	w.world.close()
+}
+
+// run makes tokens, and tells when each came.
+func (w *twoStages) run(tokens int) (at []time.Time) {
+	w.t.Helper()
+	w.seq++
+	r := pipeline.Request{
+		Seq: w.seq, Model: "m", Epoch: 5, Route: []pipeline.Hop{{Node: "n1", First: 0, End: 1}, {Node: "n2", First: 1, End: 2}},
+		Tokens: []int32{1}, MaxNew: tokens, Sampling: sample.Greedy(),
+	}
+	_, err := w.hosts["n1"].Generate(context.Background(), r, func(pipeline.Token) error { at = append(at, time.Now()); return nil })
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	synctest.Wait()
+	return at
+}
+
 // TestBytesOfAToken counts what a token costs on the links of two stages: one message to each stage, a row of 28 bytes and its values there, 32
 // bytes back.
 func TestBytesOfAToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "n1", "n2")
+		w := newTwoStages(t)
 		defer w.close()
-		hosts, links := map[string]*pipeline.Host{}, map[string]*Links{}
-		for i, name := range []string{"n1", "n2"} {
-			links[name] = NewLinks(w.nodes[name], LinksConfig{
-				Addr:     w.addr,
-				Deliver:  func(from string, f *pipeline.Frame) { hosts[name].Deliver(from, f) },
-				PeerDown: func(node string, err error) { hosts[name].PeerDown(node, err) },
-			})
-			h := pipeline.NewHost(pipeline.HostConfig{Self: name, Send: links[name]})
-			s := &busyStepper{shape: pipeline.Shape{First: i, End: i + 1, Layers: 2, Hidden: 100, Vocab: 10, Context: 1000}}
-			if err := h.Serve(pipeline.StageKey{Model: "m", Epoch: 5, Index: i}, s); err != nil {
-				t.Fatal(err)
-			}
-			hosts[name] = h
-			defer h.Close()
-			w.nodes[name].Serve()
+		sent := func(tokens int) (there, back Link) {
+			w.run(tokens)
+			return w.links["n1"].Links()[0], w.links["n2"].Links()[0]
 		}
-		sent := func() (there, back Link) { return links["n1"].Links()[0], links["n2"].Links()[0] }
-		var seq uint64
-		run := func(tokens int) (there, back Link) {
-			t.Helper()
-			seq++
-			r := pipeline.Request{
-				Seq: seq, Model: "m", Epoch: 5, Route: []pipeline.Hop{{Node: "n1", First: 0, End: 1}, {Node: "n2", First: 1, End: 2}},
-				Tokens: []int32{1}, MaxNew: tokens, Sampling: sample.Greedy(),
-			}
-			if _, err := hosts["n1"].Generate(context.Background(), r, func(pipeline.Token) error { return nil }); err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
-			return sent()
-		}
-		run(1)
-		a, b := run(10)
-		c, d := run(110) // a hundred more
-		e, f := run(10)
+		sent(1)
+		a, b := sent(10)
+		c, d := sent(110) // a hundred more
+		e, f := sent(10)
 		more := func(x, y, z Link) (frames, bytes uint64) {
 			return y.Frames - x.Frames - (z.Frames - y.Frames), y.Sent - x.Sent - (z.Sent - y.Sent)
 		}
@@ -60,6 +88,23 @@ func TestBytesOfAToken(t *testing.T) {
 			t.Errorf("a hundred tokens cost %d messages and %d bytes back", frames, bytes)
 		}
 	})
+}
+
+// TestTokenOverALongLine: in virtual time, where computing takes none, a token takes the way to each stage once and no more.
+func TestTokenOverALongLine(t *testing.T) {
+	for _, delay := range []time.Duration{time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newTwoStages(t)
+			defer w.close()
+			w.net.Delay(delay)
+			at := w.run(200)
+			for i := range at[1:] {
+				if d := at[i+1].Sub(at[i]); d != 2*delay {
+					t.Fatalf("%v one way: token %d came after %v", delay, i+1, d)
+				}
+			}
+		})
+	}
 }
 
 // TestLinkAllocations: in the steady state a frame there and one back cost no allocation but those of crypto/tls, one of 24 bytes for each

@@ -335,6 +335,40 @@ func TestLinkQueueBounds(t *testing.T) {
 	})
 }
 
+// TestStuckNodeHoldsUpNobody sends to a node that takes nothing, and to another one.
+func TestStuckNodeHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newLinkWorld(t, nil, "n1", "n2", "n3")
+		defer w.close()
+		l, held := w.links["n1"], make(chan struct{})
+		w.sinks["n2"].onStep = func(string, *pipeline.Frame) { <-held }
+		if node, err := l.Await(t.Context(), "n2", "n3"); err != nil {
+			t.Fatalf("%s: %v", node, err)
+		}
+		began := time.Now()
+		for i := range 60 { // 12 MB
+			if err := l.Send("n2", step(1, 50000)); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Send("n3", step(uint64(i), 50000)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if got := w.sinks["n3"].lines(); len(got) != 60 || time.Since(began) != 0 {
+			t.Errorf("after %v %d frames have arrived", time.Since(began), len(got))
+		}
+		if got := w.sinks["n2"].lines(); len(got) != 0 {
+			t.Errorf("the node that is stuck: %v", got)
+		}
+		close(held)
+		synctest.Wait()
+		if got := w.sinks["n2"].lines(); len(got) != 60 {
+			t.Errorf("later %d frames have arrived", len(got))
+		}
+	})
+}
+
 // TestLinkLargeFrameIsNoSilence sends a frame that takes longer than the silence that is allowed.
 func TestLinkLargeFrameIsNoSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
