@@ -71,6 +71,7 @@ lab: build models-demo ## real nodes in network namespaces, killed, stopped, cut
 soak: build models-demo ## the lab for hours: the figures of docs/reliability.md
 	rm -f .cache/lab.jsonl; mkdir -p .cache
 	$(call LAB,12h,-lab.runs $(or $(RUNS),200) -lab.report $(CURDIR)/.cache/lab.jsonl)
+	deploy/lab/table.py .cache/lab.jsonl docs/reliability.md
 
 fuzz: ## every fuzz target for a short while
 	deploy/fuzz.sh $(or $(FUZZTIME),10s)
