@@ -62,31 +62,77 @@ func PartsOf(info Info, span Span, tied bool) []Part {
 // other; data is good only during the call, so that memory stays bounded by the largest part. Equal
 // files give equal parts. A file that shrinks meanwhile is an error, no fault.
 func Cut(f *gguf.File, emit func(p Part, data []byte) error) error {
-	c, err := newCutter(f)
+	c, err := NewCutter(f)
 	if err != nil {
-		return err
-	}
-	meta, err := c.meta()
-	if err != nil {
-		return err
-	}
-	if err := emit(metaPart, meta); err != nil {
 		return err
 	}
 	var buf []byte
-	for _, piece := range c.pieces {
-		err := gguf.Guard(func() (err error) {
-			buf, err = packed.Encode(buf, piece.items)
+	for i, p := range c.Parts() {
+		if buf, err = c.Encode(i, buf); err != nil {
 			return err
-		})
-		if err != nil {
-			return fmt.Errorf("part %s: %w", piece.part.Name, err)
 		}
-		if err := emit(piece.part, buf); err != nil {
+		if err := emit(p, buf); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Cutter turns a checked model file into its parts, in any order and several at once. The file must stay open.
+type Cutter struct {
+	file   *gguf.File
+	params arch.Params
+	meta   []byte
+	pieces []piece
+	used   map[string]bool // only while the file is checked
+}
+
+// NewCutter checks the whole model as Cut does, before anything is packed.
+func NewCutter(f *gguf.File) (*Cutter, error) {
+	c, err := newCutter(f)
+	if err != nil {
+		return nil, err
+	}
+	c.meta, err = c.encodeMeta()
+	return c, err
+}
+
+// Parts lists the parts, metadata first.
+func (c *Cutter) Parts() []Part {
+	parts := []Part{metaPart}
+	for _, pc := range c.pieces {
+		parts = append(parts, pc.part)
+	}
+	return parts
+}
+
+// Size returns the bytes of part i of Parts.
+func (c *Cutter) Size(i int) (int64, error) {
+	if i == 0 {
+		return int64(len(c.meta)), nil
+	}
+	n, err := packed.Size(c.pieces[i-1].items)
+	if err != nil {
+		return 0, fmt.Errorf("part %s: %w", c.pieces[i-1].part.Name, err)
+	}
+	return n, nil
+}
+
+// Encode packs part i of Parts, into buf's memory if that is large enough. The result is the caller's. Calls with different
+// buffers may run at the same time. Besides a file that shrinks, only a weight itself can be wrong (an infinite scale).
+func (c *Cutter) Encode(i int, buf []byte) ([]byte, error) {
+	if i == 0 {
+		return append(buf[:0], c.meta...), nil
+	}
+	pc := c.pieces[i-1]
+	err := gguf.Guard(func() (err error) {
+		buf, err = packed.Encode(buf, pc.items)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("part %s: %w", pc.part.Name, err)
+	}
+	return buf, nil
 }
 
 // piece is a part and what goes into it.
@@ -95,14 +141,7 @@ type piece struct {
 	items []packed.Item
 }
 
-type cutter struct {
-	file   *gguf.File
-	params arch.Params
-	pieces []piece
-	used   map[string]bool
-}
-
-func newCutter(f *gguf.File) (*cutter, error) {
+func newCutter(f *gguf.File) (*Cutter, error) {
 	p, err := arch.Read(f.KV)
 	if err != nil {
 		return nil, err
@@ -111,7 +150,7 @@ func newCutter(f *gguf.File) (*cutter, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cutter{file: f, params: p, used: make(map[string]bool)}
+	c := &Cutter{file: f, params: p, used: make(map[string]bool)}
 	if err := c.add(embedPart, a.Embedding(), ""); err != nil {
 		return nil, err
 	}
@@ -125,11 +164,13 @@ func newCutter(f *gguf.File) (*cutter, error) {
 			return nil, err
 		}
 	}
-	return c, c.unknown()
+	err = c.unknown()
+	c.used = nil
+	return c, err
 }
 
 // add finds the tensors of a part in the file. prefix stands before the names of a layer's own.
-func (c *cutter) add(p Part, target any, prefix string) error {
+func (c *Cutter) add(p Part, target any, prefix string) error {
 	list, err := arch.Tensors(target, c.params)
 	if err != nil {
 		return err
@@ -179,7 +220,7 @@ func check(t gguf.Tensor, want arch.Tensor) error {
 }
 
 // unknown refuses a file with tensors that no part takes up.
-func (c *cutter) unknown() error {
+func (c *Cutter) unknown() error {
 	var names []string
 	more := 0
 	for _, t := range c.file.Tensors {
@@ -201,8 +242,8 @@ func (c *cutter) unknown() error {
 	return fmt.Errorf("%w: the file has tensors that %s does not use (%s): a variant that is not supported", arch.ErrModel, c.params.Arch, list)
 }
 
-// meta makes the metadata part.
-func (c *cutter) meta() ([]byte, error) {
+// encodeMeta makes the metadata part.
+func (c *Cutter) encodeMeta() ([]byte, error) {
 	var pairs []gguf.Pair
 	err := gguf.Guard(func() error {
 		for _, p := range c.file.KV.Pairs() {

@@ -1,5 +1,5 @@
-// Package ingest turns a model file into the parts that a cluster stores: it cuts, hashes and sends them, one at a time,
-// so that memory stays bounded by the largest part. The file is checked as a whole before anything is sent, parts that the
+// Package ingest turns a model file into the parts that a cluster stores: it cuts, hashes and sends them, a few at a time,
+// so that memory stays bounded by four parts and a gibibyte, or the largest part. The file is checked as a whole before anything is sent, parts that the
 // other side has are not sent again, and what was sent can be taken back if the model is not taken in the end.
 package ingest
 
@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"sync"
 	"time"
 
 	"lamina/cluster"
@@ -21,7 +23,7 @@ import (
 	"lamina/shard/text"
 )
 
-// Sink takes the parts. api.Client is one.
+// Sink takes the parts, several at once. api.Client is one.
 type Sink interface {
 	Has(ctx context.Context, digest string) (bool, error)
 	// Put takes size bytes; r is good only during the call.
@@ -35,14 +37,14 @@ func CheckName(name string) error { return cluster.CheckModelName(name) }
 
 // Progress is how far a file has got. Total is an estimate until the end, when Done equals it.
 type Progress struct {
-	Part        string // "meta", "embed", "layer.7", "head"
-	Index       int    // of the part, from 0
+	Part        string // that was begun last: "meta", "embed", "layer.7", "head"
+	Index       int    // parts that are done
 	Parts       int
 	Done, Total int64 // bytes of the parts, sent or found there
 	Sent        int64 // of Done, those that were sent
 }
 
-// ErrFile: the file cannot be used as a model; nothing of it was sent.
+// ErrFile: the file cannot be used as a model; nothing of it was sent, or it was taken back.
 var ErrFile = errors.New("model file")
 
 // ErrEncoder: the file is an embedding model. The shard computes those, but no route of the API asks for embeddings yet.
@@ -78,7 +80,7 @@ func (r *Result) Undo(ctx context.Context) {
 }
 
 // Send cuts the file and sends what the sink does not have; with a nil sink it only finds out the manifest. progress,
-// which may be nil, is called before each part and at the end. If sending fails, what was sent is taken back, unless ctx
+// which may be nil, is called at the beginning of each part and at the end, never twice at once. If sending fails, what was sent is taken back, unless ctx
 // was cancelled: then the parts wait for the next try.
 func Send(ctx context.Context, path string, sink Sink, progress func(Progress)) (*Result, error) {
 	f, err := gguf.Open(path)
@@ -90,19 +92,20 @@ func Send(ctx context.Context, path string, sink Sink, progress func(Progress)) 
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrFile, path, err)
 	}
-	s := &sender{res: &Result{sink: sink, Model: Describe(info)}, tell: progress}
-	s.at = Progress{Parts: len(shard.PartsOf(info, shard.Span{First: 0, End: info.Layers}, info.Tied)), Total: estimate(path, f)}
-	if err := shard.Cut(f, func(p shard.Part, data []byte) error { return s.part(ctx, p, data) }); err != nil {
+	cutter, err := shard.NewCutter(f)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrFile, path, err)
+	}
+	s := &sender{cutter: cutter, parts: cutter.Parts(), res: &Result{sink: sink, Model: Describe(info)}, tell: progress}
+	s.res.Model.Blobs = make([]cluster.Blob, len(s.parts))
+	s.mu.at = Progress{Parts: len(s.parts), Total: estimate(path, f)}
+	if err := s.all(ctx); err != nil {
 		if ctx.Err() == nil {
 			s.res.Undo(ctx)
 		}
-		if s.began {
-			return nil, fmt.Errorf("%s, part %s: %w", path, s.at.Part, err)
-		}
-		return nil, fmt.Errorf("%w: %s: %w", ErrFile, path, err)
+		return nil, fmt.Errorf("%s, %w", path, err)
 	}
-	s.at.Total, s.at.Index = s.at.Done, s.at.Parts
-	s.report()
+	s.finish()
 	s.res.Model.Digest = s.res.Model.ManifestDigest()
 	return s.res, nil
 }
@@ -156,53 +159,132 @@ func estimate(path string, f *gguf.File) (total int64) {
 	return total
 }
 
-// sender is the state of one Send.
+// sender is the state of one Send. Several goroutines pack, hash and send a part each, so that packing one, hashing another
+// and waiting for the node's disk go on at once.
 type sender struct {
-	res   *Result
-	tell  func(Progress)
-	at    Progress
-	began bool
+	cutter *shard.Cutter
+	parts  []shard.Part
+	tell   func(Progress)
+	res    *Result // its blobs by index, each written by the goroutine that has the part
+
+	mu struct {
+		sync.Mutex // also held while tell runs
+		at         Progress
+		next       int
+	}
 }
 
-// part takes one part from Cut.
-func (s *sender) part(ctx context.Context, p shard.Part, data []byte) error {
-	s.began = true
-	s.at.Part = p.Name
-	s.at.Total = max(s.at.Total, s.at.Done+int64(len(data)))
-	s.report()
-	if err := context.Cause(ctx); err != nil {
+// At most so many parts are on their way at once, and so many bytes of them unless one alone has more.
+const (
+	maxParts = 4
+	maxBytes = 1 << 30
+)
+
+// all brings every part on its way and waits. After the first error no more are begun.
+func (s *sender) all(ctx context.Context) error {
+	n, err := s.atOnce()
+	if err != nil {
 		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			var buf []byte
+			for i := s.take(); i < len(s.parts) && ctx.Err() == nil; i = s.take() {
+				var err error
+				if buf, err = s.part(ctx, i, buf); err != nil {
+					cancel(fmt.Errorf("part %s: %w", s.parts[i].Name, err))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// atOnce is how many parts are worked on at once: the processors' number, within the bounds.
+func (s *sender) atOnce() (int, error) {
+	largest := int64(1)
+	for i := range s.parts {
+		n, err := s.cutter.Size(i)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", ErrFile, err)
+		}
+		largest = max(largest, n)
+	}
+	return int(max(1, min(int64(runtime.GOMAXPROCS(0)), maxParts, maxBytes/largest, int64(len(s.parts))))), nil
+}
+
+// take returns the next part that nobody has, and tells of it.
+func (s *sender) take() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.mu.next
+	if s.mu.next++; i < len(s.parts) {
+		s.mu.at.Part = s.parts[i].Name
+		s.report()
+	}
+	return i
+}
+
+// part packs, hashes and sends part i, in buf's memory, which it returns.
+func (s *sender) part(ctx context.Context, i int, buf []byte) ([]byte, error) {
+	data, err := s.cutter.Encode(i, buf)
+	if err != nil {
+		return buf, fmt.Errorf("%w: %w", ErrFile, err)
 	}
 	sum := sha256.Sum256(data)
-	b := cluster.Blob{Name: p.Name, Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(data))}
-	s.res.Model.Blobs = append(s.res.Model.Blobs, b)
-	if err := s.send(ctx, b, data); err != nil {
-		return err
+	b := cluster.Blob{Name: s.parts[i].Name, Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(data))}
+	s.res.Model.Blobs[i] = b
+	if err := context.Cause(ctx); err != nil {
+		return data, err
 	}
-	s.at.Done += b.Size
-	s.at.Index++
-	return nil
+	sent, err := s.send(ctx, b, data)
+	if err != nil {
+		return data, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.at.Done += b.Size
+	s.mu.at.Index++
+	s.mu.at.Total = max(s.mu.at.Total, s.mu.at.Done)
+	if sent {
+		s.mu.at.Sent += b.Size
+	}
+	return data, nil
 }
 
-// send puts a part where it is not yet.
-func (s *sender) send(ctx context.Context, b cluster.Blob, data []byte) error {
+// send puts a part where it is not yet, and says whether it did. Equal parts at the same time may both be sent; the sink keeps one.
+func (s *sender) send(ctx context.Context, b cluster.Blob, data []byte) (bool, error) {
 	if s.res.sink == nil {
-		return nil
+		return false, nil
 	}
 	has, err := s.res.sink.Has(ctx, b.Digest)
 	if err != nil || has {
-		return err
+		return false, err
 	}
 	if err := s.res.sink.Put(ctx, b.Digest, b.Size, bytes.NewReader(data)); err != nil {
-		return err
+		return false, err
 	}
-	s.at.Sent += b.Size
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.res.sent = append(s.res.sent, b.Digest)
-	return nil
+	return true, nil
 }
 
+// finish tells that all is done.
+func (s *sender) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.at.Total, s.mu.at.Index = s.mu.at.Done, s.mu.at.Parts
+	s.report()
+}
+
+// report is called with the lock held.
 func (s *sender) report() {
 	if s.tell != nil {
-		s.tell(s.at)
+		s.tell(s.mu.at)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
 	"testing"
 
 	"lamina/shard/tiny"
@@ -17,6 +18,7 @@ import (
 
 // memory is a Sink that keeps what it gets, and fails at the n-th Put if n is not 0.
 type memory struct {
+	mu    sync.Mutex
 	blobs map[string][]byte
 	puts  int
 	fail  int
@@ -27,11 +29,15 @@ type memory struct {
 func newMemory() *memory { return &memory{blobs: map[string][]byte{}} }
 
 func (m *memory) Has(_ context.Context, digest string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	_, ok := m.blobs[digest]
 	return ok, nil
 }
 
 func (m *memory) Put(_ context.Context, digest string, size int64, r io.Reader) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.puts++; m.puts == m.fail {
 		return m.err
 	}
@@ -51,6 +57,8 @@ func (m *memory) Put(_ context.Context, digest string, size int64, r io.Reader) 
 }
 
 func (m *memory) Drop(_ context.Context, digest string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	delete(m.blobs, digest)
 	return nil
 }
@@ -153,7 +161,7 @@ func TestFailureIsTakenBack(t *testing.T) {
 			cancel()
 		}
 	}
-	if _, err := Send(ctx, path, sink, nil); !errors.Is(err, context.Canceled) || len(sink.blobs) != 2 {
+	if _, err := Send(ctx, path, sink, nil); !errors.Is(err, context.Canceled) || len(sink.blobs) < 2 || len(sink.blobs) == 6 {
 		t.Errorf("interrupted: %v, %d parts", err, len(sink.blobs))
 	}
 	if _, err := Send(context.Background(), path, sink, nil); err != nil || sink.puts != 6 {

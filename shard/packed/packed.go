@@ -52,9 +52,17 @@ func (it Item) size() (int64, error) {
 
 func roundUp(n int64) int64 { return (n + align - 1) / align * align }
 
-// Encode packs the items into a part. It writes into buf's memory if that is large enough; the caller
-// owns the result. Errors name the item and wrap those of kernels.Pack.
-func Encode(buf []byte, items []Item) ([]byte, error) {
+// Size returns the bytes of the part that Encode makes of the items.
+func Size(items []Item) (int64, error) {
+	places, err := layout(items)
+	if err != nil {
+		return 0, err
+	}
+	return places[len(items)], nil
+}
+
+// layout returns where the items' data begin, and the end of the part.
+func layout(items []Item) ([]int64, error) {
 	head := int64(fixed)
 	for _, it := range items {
 		if it.Name == "" || len(it.Name) > maxName {
@@ -73,6 +81,16 @@ func Encode(buf []byte, items []Item) ([]byte, error) {
 			return nil, fmt.Errorf("%s: %w", it.Name, err)
 		}
 		places[i+1] = roundUp(places[i] + n)
+	}
+	return places, nil
+}
+
+// Encode packs the items into a part. It writes into buf's memory if that is large enough; the caller
+// owns the result. Errors name the item and wrap those of kernels.Pack.
+func Encode(buf []byte, items []Item) ([]byte, error) {
+	places, err := layout(items)
+	if err != nil {
+		return nil, err
 	}
 	total := places[len(items)]
 	if int64(cap(buf)) < total {
