@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,7 +46,8 @@ type member struct {
 type job struct {
 	f      func(part int)
 	parts  int64
-	next   atomic.Int64 // the next part that nobody has taken
+	broke  atomic.Pointer[any] // what a part panicked with first
+	next   atomic.Int64        // the next part that nobody has taken
 	_      [64]byte
 	done   atomic.Int64  // parts that have been run
 	asleep atomic.Bool   // the caller waits until end is closed
@@ -74,7 +76,9 @@ func (w *Workers) N() int { return w.n }
 
 // Do calls f(0) ... f(parts-1), each once, on the members of the team, in no fixed order, and returns
 // when all have returned. Calls from several goroutines take turns. f must not call Do of the same team.
-// After Close the caller runs all parts itself.
+// After Close the caller runs all parts itself. If a part panics, Do panics with that in its caller, when all
+// other parts have been run or have panicked, too; so does one that reads a mapped file which has become shorter or cannot
+// be read, if debug.SetPanicOnFault is set for the caller.
 func (w *Workers) Do(parts int, f func(part int)) {
 	if w.n == 1 || parts < 2 {
 		for i := range parts {
@@ -100,6 +104,9 @@ func (w *Workers) Do(parts int, f func(part int)) {
 	j.run()
 	j.wait()
 	w.truce.keep(w.members)
+	if broke := j.broke.Load(); broke != nil {
+		panic(*broke)
+	}
 }
 
 // Close ends the team and returns when its goroutines have ended. No Do may be running.
@@ -113,20 +120,32 @@ func (w *Workers) Close() {
 	w.team.Wait()
 }
 
-// run takes parts until none is left. Those it has run are reported in one sum: what the members share
-// costs them more than what they do not.
+// run takes parts until none is left.
 func (j *job) run() {
+	for !j.take() {
+	}
+}
+
+// take runs parts until none is left (true) or one panics. Those it has run are reported in one sum: what the members
+// share costs them more than what they do not.
+func (j *job) take() (all bool) {
 	ran := int64(0)
+	defer func() {
+		if !all { // f has panicked
+			v := recover()
+			j.broke.CompareAndSwap(nil, &v)
+		}
+		if ran != 0 && j.done.Add(ran) == j.parts && j.asleep.Load() {
+			close(j.end)
+		}
+	}()
 	for {
 		i := j.next.Add(1) - 1
 		if i >= j.parts {
-			break
+			return true
 		}
-		j.f(int(i))
 		ran++
-	}
-	if ran != 0 && j.done.Add(ran) == j.parts && j.asleep.Load() {
-		close(j.end)
+		j.f(int(i))
 	}
 }
 
@@ -148,6 +167,7 @@ func (j *job) wait() {
 
 // work is the life of a member; Close ends it.
 func (w *Workers) work(m *member) {
+	debug.SetPanicOnFault(true) // a fault in a part is its caller's to answer
 	var seen *job
 	for {
 		j := w.await(m, seen)

@@ -18,7 +18,7 @@ type catalog struct {
 	state func() cluster.State
 	// behind says why state may lack what has been agreed on, or nil.
 	behind func() error
-	blobs  blobSource
+	blobs  metaSource
 	// patience bounds how long a request waits for metadata that must come from a peer.
 	patience time.Duration
 
@@ -37,7 +37,7 @@ type entry struct {
 
 var _ infer.Catalog = (*catalog)(nil)
 
-func newCatalog(state func() cluster.State, behind func() error, blobs blobSource) *catalog {
+func newCatalog(state func() cluster.State, behind func() error, blobs metaSource) *catalog {
 	c := &catalog{state: state, behind: behind, blobs: blobs, patience: 5 * time.Second}
 	c.mu.byDigest = map[string]*entry{}
 	return c

@@ -27,6 +27,7 @@ type keeper struct {
 	workers *kernels.Workers
 	budget  *budget
 	meter   *meter
+	spare   func() int64 // memory that may be taken now
 	log     *slog.Logger
 
 	wg sync.WaitGroup
@@ -39,6 +40,16 @@ type keeper struct {
 
 // blobSource brings blobs from this node's disk or from peers.
 type blobSource interface {
+	metaSource
+	// Map is Load from the file itself where that is possible: slower to read, and a fault if the disk fails. mapped says whether
+	// it is so.
+	Map(ctx context.Context, b cluster.Blob) (data []byte, free func(), mapped bool, err error)
+	// Distrust makes the next Load or Map verify the blob again.
+	Distrust(b cluster.Blob)
+}
+
+// metaSource is what bringing a model's metadata takes.
+type metaSource interface {
 	// Ensure makes the blob present on this node's disk; it may take as long as ctx lasts.
 	Ensure(ctx context.Context, m cluster.Model, b cluster.Blob) error
 	// Load returns the verified bytes of a present blob, in memory, until free is called.
@@ -68,7 +79,7 @@ const (
 )
 
 func newKeeper(self string, inc uint64, host *pipeline.Host, src blobSource, propose func(context.Context, cluster.Command) error, workers *kernels.Workers, b *budget, m *meter, log *slog.Logger) *keeper {
-	k := &keeper{self: self, inc: inc, host: host, blobs: src, propose: propose, workers: workers, budget: b, meter: m, log: log}
+	k := &keeper{self: self, inc: inc, host: host, blobs: src, propose: propose, workers: workers, budget: b, meter: m, spare: spareMemory, log: log}
 	k.mu.stages = map[uint64]*stage{}
 	return k
 }
@@ -157,6 +168,13 @@ func (k *keeper) run(ctx context.Context, st *stage) {
 	defer loaded.free()
 	defer k.meter.forget(st.model.Digest)
 	served := &stepper{Stepper: pipeline.ForShard(loaded.shard), info: loaded.shard.Info(), span: loaded.shard.Span(), meter: k.meter, model: st.model.Digest}
+	fault := make(chan error, 1)
+	served.fault = func(err error) {
+		select {
+		case fault <- err:
+		default: // the first is enough
+		}
+	}
 	served.answer, served.prompt = plan.StepBytes(st.model, st.hop.First, st.hop.End)
 	if err := k.host.Serve(st.key, served); err != nil {
 		log.Error("a stage cannot be served", "err", err)
@@ -168,9 +186,27 @@ func (k *keeper) run(ctx context.Context, st *stage) {
 	st.served, st.telling = true, true
 	k.mu.Unlock()
 	k.tellReady(st)
-	<-ctx.Done()
-	k.host.Stop(st.key, context.Cause(ctx).Error())
+	if err := k.settle(ctx, st, loaded, log); err != nil && ctx.Err() == nil {
+		served.fault(err)
+	}
+	select {
+	case <-ctx.Done():
+		k.host.Stop(st.key, context.Cause(ctx).Error())
+	case err := <-fault:
+		k.lost(ctx, st, err, log)
+	}
 	log.Info("a span is closed")
+}
+
+// lost gives up a stage whose weights cannot be read any more; its blobs are verified again before they are used.
+func (k *keeper) lost(ctx context.Context, st *stage, err error, log *slog.Logger) {
+	log.Error("the weights of a span cannot be read any more", "err", err)
+	k.host.Stop(st.key, err.Error())
+	for _, b := range st.model.SpanBlobs(st.hop.First, st.hop.End) {
+		k.blobs.Distrust(b)
+	}
+	k.tell(ctx, cluster.HopFailed{Epoch: st.key.Epoch, Node: k.self, Incarnation: k.inc, Reason: err.Error(), At: time.Now()}, log)
+	<-ctx.Done() // until the placement is gone
 }
 
 // tell proposes until the cluster has agreed, refused it for good, or the stage is not wanted.
@@ -195,10 +231,11 @@ func refusedForGood(err error) bool {
 	return errors.Is(err, cluster.ErrStale) || errors.Is(err, cluster.ErrNotFound) || errors.Is(err, cluster.ErrInvalid)
 }
 
-// loadedShard is an open shard with the memory its weights stand in.
+// loadedShard is an open shard with the memory its weights stand in, by the names of the blobs.
 type loadedShard struct {
-	shard *shard.Shard
-	frees []func()
+	shard  *shard.Shard
+	frees  map[string]func()
+	mapped map[string]bool
 }
 
 func (l *loadedShard) free() {
@@ -260,22 +297,23 @@ func (k *keeper) takeWeights(ctx context.Context, st *stage) error {
 
 // open makes one attempt.
 func (k *keeper) open(ctx context.Context, st *stage, want []cluster.Blob) (*loadedShard, error) {
-	l := &loadedShard{}
+	l := &loadedShard{frees: map[string]func(){}, mapped: map[string]bool{}}
 	parts := partMap{}
 	var mu sync.Mutex
 	err := each(ctx, want, func(ctx context.Context, b cluster.Blob) error {
 		err := k.blobs.Ensure(ctx, st.model, b)
 		var data []byte
 		var free func()
+		var mapped bool
 		if err == nil {
-			data, free, err = k.blobs.Load(ctx, b)
+			data, free, mapped, err = k.blobs.Map(ctx, b)
 		}
 		if err != nil {
 			return fmt.Errorf("blob %s: %w", b.Name, err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		l.frees = append(l.frees, free)
+		l.frees[b.Name], l.mapped[b.Name] = free, mapped
 		parts[b.Name] = data
 		return nil
 	})

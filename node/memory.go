@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -24,6 +25,42 @@ func memoryLimit(configured int64) int64 {
 		return 2 << 30 // a machine that does not say: small enough for most
 	}
 	return free / 10 * 8
+}
+
+// spareMemory is what may be taken now without pushing others out: what the machine and the cgroup have left, but for a
+// twentieth of it, at least 128 MiB. Files that are only cached count as left.
+func spareMemory() int64 {
+	free := machineFree()
+	if c := cgroupFree("/sys/fs/cgroup"); c > 0 {
+		c += cgroupCached("/sys/fs/cgroup")
+		if free == 0 || c < free {
+			free = c
+		}
+	}
+	if free == 0 {
+		return math.MaxInt64 // a machine that does not say
+	}
+	return free - max(free/20, 128<<20)
+}
+
+// cgroupCached is how much of the cgroup's memory are files that can be read again.
+func cgroupCached(root string) int64 {
+	b, err := os.ReadFile(filepath.Join(root, "memory.stat"))
+	if err != nil {
+		return 0
+	}
+	var sum int64
+	for line := range strings.Lines(string(b)) {
+		for _, key := range []string{"inactive_file ", "active_file "} {
+			if rest, ok := strings.CutPrefix(line, key); ok {
+				n, err := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+				if err == nil {
+					sum += n
+				}
+			}
+		}
+	}
+	return sum
 }
 
 // machineFree reads MemAvailable of /proc/meminfo; 0 where there is none.

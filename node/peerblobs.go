@@ -56,19 +56,37 @@ func (p *peerBlobs) Ensure(ctx context.Context, m cluster.Model, b cluster.Blob)
 	return nil
 }
 
+// Map implements blobSource.
+func (p *peerBlobs) Map(ctx context.Context, b cluster.Blob) ([]byte, func(), bool, error) {
+	return p.bring(ctx, b, p.store.Map)
+}
+
+// Distrust implements blobSource.
+func (p *peerBlobs) Distrust(b cluster.Blob) {
+	if d, err := blobs.ParseDigest(b.Digest); err == nil {
+		p.store.Distrust(d)
+	}
+}
+
 // Load implements blobSource. A blob that has gone bad on disk has been set aside: the next Ensure fetches it again.
 func (p *peerBlobs) Load(ctx context.Context, b cluster.Blob) ([]byte, func(), error) {
+	data, free, _, err := p.bring(ctx, b, p.store.Load)
+	return data, free, err
+}
+
+// bring gets a blob in one of the store's ways.
+func (p *peerBlobs) bring(ctx context.Context, b cluster.Blob, get func(context.Context, blobs.Digest) (*blobs.Data, error)) ([]byte, func(), bool, error) {
 	d, err := blobs.ParseDigest(b.Digest)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
-	data, err := p.store.Load(ctx, d)
+	data, err := get(ctx, d)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
 	if int64(len(data.Bytes())) != b.Size {
 		err := fmt.Errorf("%w: %d bytes, the manifest says %d", blobs.ErrMismatch, len(data.Bytes()), b.Size)
-		return nil, nil, errors.Join(err, data.Close())
+		return nil, nil, false, errors.Join(err, data.Close())
 	}
-	return data.Bytes(), func() { _ = data.Close() }, nil // giving memory back has nothing to report
+	return data.Bytes(), func() { _ = data.Close() }, data.Mapped(), nil // giving memory back has nothing to report
 }

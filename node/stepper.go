@@ -1,6 +1,8 @@
 package node
 
 import (
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ type stepper struct {
 	model string // digest
 	// bytes of weights that a step gets through for a token of an answer, and of a prompt
 	answer, prompt float64
+	fault          func(error)     // is told that the weights cannot be read
 	batch          []pipeline.Rows // scratch of Step
 }
 
@@ -44,12 +47,27 @@ func (s *stepper) Step(batch []pipeline.Rows) ([][]float32, error) {
 			s.batch[i].Seq = q.Seq
 		}
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			if err, ok := p.(faultError); ok {
+				s.fault(fmt.Errorf("a file of the model was cut short or its disk cannot be read: %w", err))
+			}
+			panic(p) // the pipeline fails the sequences
+		}
+	}()
 	begun := time.Now()
 	res, err := s.Stepper.Step(s.batch)
 	if err == nil {
 		s.meter.step(s.model, rows, s.answer, s.prompt, time.Since(begun))
 	}
 	return res, err
+}
+
+// faultError is what the runtime panics with when memory cannot be read.
+type faultError interface {
+	error
+	Addr() uintptr
 }
 
 // countedSeq is counted until it is freed.

@@ -9,6 +9,7 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"lamina/kernels"
 	"lamina/shard/arch"
@@ -75,8 +76,12 @@ type Shard struct {
 	embed  arch.Embedding // first span
 	layers []arch.Layer
 	head   *arch.Head // last span of a decoder
+	tied   bool       // head's output is an embedding's
 	step   stepState
-	pool   *pool
+
+	stepping sync.Mutex // held by a Step, and to change what it reads
+	closed   bool
+	pool     *pool
 }
 
 // Open loads the span of a model: meta is its metadata part, src brings the others. Nothing is copied
@@ -129,8 +134,8 @@ func (s *Shard) load(src Source) error {
 			return err
 		}
 	}
-	tied := s.head != nil && s.head.Output == nil
-	if s.span.First > 0 && !tied {
+	s.tied = s.head != nil && s.head.Output == nil
+	if s.span.First > 0 && !s.tied {
 		return nil
 	}
 	e := a.Embedding()
@@ -140,7 +145,7 @@ func (s *Shard) load(src Source) error {
 	if s.span.First == 0 {
 		s.embed = e
 	}
-	if tied {
+	if s.tied {
 		s.head.Output = e.Words()
 	}
 	return nil
@@ -175,6 +180,9 @@ func (s *Shard) Span() Span { return s.span }
 // afterwards. The sequences need not be freed before.
 func (s *Shard) Close() error {
 	s.pool.close()
+	s.stepping.Lock()
+	defer s.stepping.Unlock()
+	s.closed = true
 	s.embed, s.layers, s.head, s.step = nil, nil, nil, stepState{}
 	return nil
 }

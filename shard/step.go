@@ -45,6 +45,8 @@ const keep = 4 << 20
 // are spread over steps. The results are good until the next Step. On an error, which wraps ErrInput,
 // ErrContext, ErrNoMemory (rows beyond what is reserved) or ErrClosed, nothing has changed.
 func (s *Shard) Step(batch []Rows) ([][]float32, error) {
+	s.stepping.Lock()
+	defer s.stepping.Unlock()
 	total, logits, err := s.check(batch)
 	if err != nil {
 		return nil, err

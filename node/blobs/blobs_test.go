@@ -281,9 +281,14 @@ func TestCorruptOnDisk(t *testing.T) {
 			b := content(700000, 1)
 			d := mustPut(t, s, b)
 			path := filepath.Join(dir, dirWhole, d.hex())
-			if err := errors.Join(os.Chmod(path, 0o600), spoil(path)); err != nil {
+			if err := errors.Join(os.Chmod(path, 0o600), spoil(path), s.Close()); err != nil {
 				t.Fatal(err)
 			}
+			s, err := Open(dir, Config{}) // a new process: it has seen nothing of this blob
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
 			if _, err := open(s, t.Context(), d); !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("%s, %s: %v", how, name, err)
 			}
@@ -504,5 +509,66 @@ func (u *until) Read(b []byte) (int, error) {
 		_ = u.ReadCloser.Close()
 		<-done
 		return 0, u.ctx.Err()
+	}
+}
+
+// TestTrust: a blob that came through the store is not hashed again by this process, unless it is written to or distrusted; another
+// process hashes it once.
+func TestTrust(t *testing.T) {
+	s, dir := newStore(t)
+	b := content(700000, 1)
+	d := mustPut(t, s, b)
+	path := filepath.Join(dir, dirWhole, d.hex())
+	rot := func() { // the disk's doing: no time of the file changes
+		t.Helper()
+		st, err := os.Stat(path)
+		bad := bytes.Clone(b)
+		bad[1000] ^= 1
+		if err = errors.Join(err, os.Chmod(path, 0o600), os.WriteFile(path, bad, 0o600), os.Chtimes(path, st.ModTime(), st.ModTime())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rot()
+	if _, ok := s.Has(d); !ok {
+		t.Fatal("it is not here")
+	}
+	for how, open := range map[string]func(*Store, context.Context, Digest) (*Data, error){"load": (*Store).Load, "map": (*Store).Map} {
+		data, err := open(s, t.Context(), d)
+		if err != nil {
+			t.Fatalf("%s: a file that was checked when it came was hashed again: %v", how, err)
+		}
+		if data.Mapped() != (how == "map" && canMap) {
+			t.Errorf("%s: mapped is %v", how, data.Mapped())
+		}
+		_ = data.Close()
+	}
+	s.Distrust(d)
+	if _, err := s.Map(t.Context(), d); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("distrusted: %v", err)
+	}
+	mustPut(t, s, b)
+	later := time.Now().Add(time.Hour)
+	rot()
+	if err := os.Chtimes(path, later, later); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(t.Context(), d); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("written to: %v", err)
+	}
+}
+
+// TestNew: memory for what is no blob, written and then sealed.
+func TestNew(t *testing.T) {
+	for _, n := range []int{0, 1, 5 << 20} {
+		data, err := New(n)
+		if err != nil || len(data.Bytes()) != n {
+			t.Fatalf("%d bytes: %d, %v", n, len(data.Bytes()), err)
+		}
+		for i := range data.Bytes() {
+			data.Bytes()[i] = byte(i)
+		}
+		if err := errors.Join(data.Seal(), data.Close()); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -14,6 +14,23 @@ func (s *Store) Remove(d Digest) error {
 	return nil
 }
 
+// New returns writable memory of n bytes, of the kind that Load uses. Seal makes it read-only.
+func New(n int) (*Data, error) {
+	data, err := allocate(n)
+	if err != nil {
+		return nil, fmt.Errorf("memory for %d bytes: %w", n, err)
+	}
+	return data, nil
+}
+
+// Seal makes the bytes read-only.
+func (d *Data) Seal() error {
+	if err := protect(d.b); err != nil {
+		return fmt.Errorf("memory of %d bytes: %w", len(d.b), err)
+	}
+	return nil
+}
+
 // Copy brings bytes that are no blob of a store into memory of the kind that Load uses.
 func Copy(b []byte) (*Data, error) {
 	data, err := allocate(len(b))

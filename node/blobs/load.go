@@ -10,15 +10,21 @@ import (
 	"math"
 	"os"
 	"path"
+	"runtime/debug"
 	"sync"
 )
 
 // Data is a blob in memory. The bytes are read-only: writing to them is a fault.
 type Data struct {
-	b    []byte
-	free func() error
-	once sync.Once
+	b      []byte
+	mapped bool
+	free   func() error
+	once   sync.Once
 }
+
+// Mapped says whether the bytes are the file's own. If it is cut short or its disk cannot be read, reading them is a fault
+// (see runtime/debug.SetPanicOnFault).
+func (d *Data) Mapped() bool { return d.mapped }
 
 // Bytes are the content; they must not be used after Close.
 func (d *Data) Bytes() []byte { return d.b }
@@ -33,8 +39,12 @@ func (d *Data) Close() error {
 	return err
 }
 
-// Load reads a blob into anonymous memory and checks its digest on the way. ErrNotFound: it is not here. ErrCorrupt: it has gone bad.
+// Load reads a blob into anonymous memory and checks its digest on the way, unless this Store has checked it before: see Map.
+// ErrNotFound: it is not here. ErrCorrupt: it has gone bad.
 func (s *Store) Load(ctx context.Context, d Digest) (*Data, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	f, st, err := s.open(d)
 	if err != nil {
 		return nil, err
@@ -44,7 +54,7 @@ func (s *Store) Load(ctx context.Context, d Digest) (*Data, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: memory for %d bytes: %w", d, st.Size(), err)
 	}
-	if err := s.fill(ctx, d, f, data.b); err != nil {
+	if err := s.fill(ctx, d, f, st, data.b); err != nil {
 		_ = data.Close()
 		return nil, err
 	}
@@ -75,8 +85,9 @@ func (s *Store) open(d Digest) (*os.File, os.FileInfo, error) {
 	return f, st, nil
 }
 
-// fill reads the file into b and checks the digest.
-func (s *Store) fill(ctx context.Context, d Digest, f *os.File, b []byte) error {
+// fill reads the file into b and checks the digest if need be.
+func (s *Store) fill(ctx context.Context, d Digest, f *os.File, st os.FileInfo, b []byte) error {
+	known := s.trusts(d, st)
 	h := sha256.New()
 	for at := 0; at < len(b); {
 		if ctx.Err() != nil {
@@ -90,15 +101,43 @@ func (s *Store) fill(ctx context.Context, d Digest, f *os.File, b []byte) error 
 		if err != nil {
 			return s.setAside(d, f, err.Error()) // a sector that cannot be read is as bad as a wrong one
 		}
-		h.Write(piece)
+		if !known {
+			h.Write(piece)
+		}
 		at += n
+	}
+	if known {
+		return nil
 	}
 	var sum Digest
 	h.Sum(sum.sum[:0])
 	if sum != d {
 		return s.setAside(d, f, "its content is "+sum.String())
 	}
+	s.trust(d, st)
 	return nil
+}
+
+// trusts says whether this Store has checked the digest of this very file, and nobody has written to it since. What the disk
+// itself does to it is not seen.
+func (s *Store) trusts(d Digest, st os.FileInfo) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known, ok := s.mu.verified[d]
+	return ok && os.SameFile(known, st) && known.Size() == st.Size() && known.ModTime().Equal(st.ModTime())
+}
+
+func (s *Store) trust(d Digest, st os.FileInfo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.verified[d] = st
+}
+
+// Distrust makes the next Map or Load of the blob check its digest again.
+func (s *Store) Distrust(d Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mu.verified, d)
 }
 
 // setAside moves a bad file out of the way, unless another one has taken its place meanwhile, and returns ErrCorrupt.
@@ -116,9 +155,12 @@ func (s *Store) setAside(d Digest, f *os.File, why string) error {
 	return err
 }
 
-// Map maps a blob read-only. Its digest is checked when the Store maps this file for the first time; later calls cost nothing.
-// Where files cannot be mapped it is Load.
+// Map maps a blob read-only. Its digest is checked, over the mapping, unless this Store has done so before, when it was stored,
+// mapped or loaded: later calls cost nothing. Where files cannot be mapped it is Load.
 func (s *Store) Map(ctx context.Context, d Digest) (*Data, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	f, st, err := s.open(d)
 	if err != nil {
 		return nil, err
@@ -127,37 +169,55 @@ func (s *Store) Map(ctx context.Context, d Digest) (*Data, error) {
 	if !canMap || st.Size() == 0 {
 		return s.Load(ctx, d)
 	}
-	s.mu.Lock()
-	known, ok := s.mu.verified[d]
-	s.mu.Unlock()
-	if !ok || !os.SameFile(known, st) || known.Size() != st.Size() {
-		if err := s.verify(ctx, d, f); err != nil {
-			return nil, err
-		}
-		s.mu.Lock()
-		s.mu.verified[d] = st
-		s.mu.Unlock()
-	}
 	data, err := mapFile(f, int(st.Size()))
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", d, err)
 	}
+	if s.trusts(d, st) {
+		return data, nil
+	}
+	if err := s.verify(ctx, d, f, data.b); err != nil {
+		_ = data.Close()
+		return nil, err
+	}
+	s.trust(d, st)
 	return data, nil
 }
 
-// verify hashes the file by reading it, so that a file cut short is an error and not a fault.
-func (s *Store) verify(ctx context.Context, d Digest, f *os.File) error {
+// verify hashes a mapping. What has been hashed stays in memory, so that the first step need not wait for it.
+func (s *Store) verify(ctx context.Context, d Digest, f *os.File, b []byte) error {
 	h := sha256.New()
-	if _, err := copyContext(ctx, h, f); err != nil {
+	for at := 0; at < len(b); at += copySize {
 		if ctx.Err() != nil {
-			return err
+			return context.Cause(ctx)
 		}
-		return s.setAside(d, f, err.Error())
+		if err := guard(func() { h.Write(b[at:min(at+copySize, len(b))]) }); err != nil {
+			return s.setAside(d, f, "it was cut short or its disk cannot be read: "+err.Error())
+		}
 	}
 	var sum Digest
 	h.Sum(sum.sum[:0])
 	if sum != d {
 		return s.setAside(d, f, "its content is "+sum.String())
 	}
+	return nil
+}
+
+// guard turns the fault of a mapping whose file cannot be read into an error.
+func guard(f func()) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			fault, ok := p.(interface {
+				error
+				Addr() uintptr
+			})
+			if !ok {
+				panic(p)
+			}
+			err = fault
+		}
+	}()
+	f()
 	return nil
 }

@@ -49,7 +49,8 @@ func mapFile(f *os.File, n int) (*Data, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map: %w", err)
 	}
-	return &Data{b: m, free: func() error { return unix.Munmap(m) }}, nil
+	_ = unix.Madvise(m, unix.MADV_WILLNEED) // a wish
+	return &Data{b: m, mapped: true, free: func() error { return unix.Munmap(m) }}, nil
 }
 
 // freeSpace is what the file system of root has left for this user.

@@ -66,7 +66,7 @@ type Store struct {
 	mu struct {
 		sync.Mutex
 		flights  map[Digest]chan struct{} // blobs being written; closed at the end
-		verified map[Digest]os.FileInfo   // files whose digest Map has checked
+		verified map[Digest]os.FileInfo   // files whose digest was checked
 	}
 }
 
@@ -123,8 +123,11 @@ func (s *Store) Has(d Digest) (size int64, ok bool) {
 	if err != nil || !st.Mode().IsRegular() {
 		return 0, false
 	}
-	now := time.Now()
+	known, now := s.trusts(d, st), time.Now()
 	_ = s.root.Chtimes(wholeName(d), now, now)
+	if touched, err := s.root.Lstat(wholeName(d)); known && err == nil {
+		s.trust(d, touched)
+	}
 	return st.Size(), true
 }
 
@@ -298,6 +301,7 @@ func (p *part) check() error {
 // finish makes the part a blob: synced, read-only, renamed.
 func (p *part) finish() error {
 	err := errors.Join(p.f.Chmod(0o400), p.f.Sync())
+	st, serr := p.f.Stat()
 	if cerr := p.f.Close(); err == nil {
 		err = cerr
 	}
@@ -306,6 +310,9 @@ func (p *part) finish() error {
 	}
 	if err := p.s.root.Rename(p.name, wholeName(p.d)); err != nil {
 		return diskError(err)
+	}
+	if serr == nil {
+		p.s.trust(p.d, st) // its digest was checked on the way
 	}
 	return p.s.syncDir(dirWhole)
 }
