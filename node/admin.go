@@ -61,7 +61,7 @@ func (a admin) ListModels(context.Context) ([]api.Model, error) {
 	problems := a.problems(s)
 	out := make([]api.Model, 0, len(s.Models))
 	for _, m := range s.Models {
-		out = append(out, describe(s, m, problems))
+		out = append(out, a.describe(s, m, problems))
 	}
 	return out, nil
 }
@@ -73,7 +73,7 @@ func (a admin) ShowModel(_ context.Context, name string) (api.Model, error) {
 	if !ok {
 		return api.Model{}, fmt.Errorf("%w: %.140q; lamina ps lists the models", infer.ErrModelNotFound, name)
 	}
-	out := describe(s, m, a.problems(s))
+	out := a.describe(s, m, a.problems(s))
 	for _, b := range m.Blobs {
 		out.Blobs = append(out.Blobs, api.Blob{Name: b.Name, Digest: b.Digest, Size: b.Size})
 	}
@@ -94,12 +94,14 @@ func (a admin) problems(s cluster.State) map[string]string {
 	return out
 }
 
-func describe(s cluster.State, m cluster.Model, problems map[string]string) api.Model {
+func (a admin) describe(s cluster.State, m cluster.Model, problems map[string]string) api.Model {
 	out := api.Model{Problem: problems[m.Name], Name: m.Name, Digest: m.Digest, Arch: m.Arch, Layers: m.Layers, Hidden: m.Hidden, Vocab: m.Vocab, Context: m.Context, Bytes: sum(m.Blobs), Created: m.Created.Unix(), Replicas: []api.Replica{}}
+	alive := a.n.alive()
 	for _, p := range s.PlacementsOf(m.Digest) {
 		r := api.Replica{Epoch: p.Epoch, Phase: p.Phase.String(), Reason: p.Reason}
 		for _, h := range p.Hops {
-			r.Hops = append(r.Hops, api.Hop{Node: h.Node, First: h.First, End: h.End, Ready: h.Ready})
+			by, _ := standby(s, m, h, alive)
+			r.Hops = append(r.Hops, api.Hop{Node: h.Node, First: h.First, End: h.End, Ready: h.Ready, Standby: by})
 		}
 		out.Ready = out.Ready || p.Phase == cluster.Ready
 		out.Replicas = append(out.Replicas, r)

@@ -47,6 +47,7 @@ type Node struct {
 	host    *pipeline.Host
 	prop    *proposer
 	shadows *shadows
+	source  *peerBlobs
 
 	responses atomic.Pointer[http.Handler]
 	keeper    *keeper
@@ -109,6 +110,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.wg.Go(n.announce)
 	n.wg.Go(n.follow)
 	n.wg.Go(n.finishDrains)
+	n.wg.Go(n.keepStandbys)
 	n.wg.Go(n.probe)
 	n.lead.start()
 	n.onClose(func() error { n.lead.close(); return nil })
@@ -356,6 +358,12 @@ func (n *Node) address(id string) (string, bool) {
 func (n *Node) others() []cluster.NodeID {
 	alive, rest := n.peers()
 	return append(alive, rest...)
+}
+
+// alive names the nodes that live, this one among them.
+func (n *Node) alive() []cluster.NodeID {
+	others, _ := n.peers()
+	return append(others, n.cfg.Name)
 }
 
 // peers names the other nodes: those that gossip sees alive, and the rest, which a node that has just started may not have met yet.

@@ -182,6 +182,7 @@ func (n *Node) seeds() []string {
 
 func (n *Node) openStages(context.Context) error {
 	src := &peerBlobs{store: n.store, client: n.client, others: n.others, self: n.cfg.Name, meter: n.meter, out: n.out}
+	n.source = src
 	n.keeper = newKeeper(n.cfg.Name, n.incarnation, n.host, src, n.prop.Propose, n.workers, n.budget, n.meter, n.out)
 	n.onClose(func() error { n.keeper.close(); return nil })
 	n.catalog = newCatalog(n.log.State, n.behind, src)

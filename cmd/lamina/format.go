@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -77,6 +78,15 @@ func hops(r api.Replica) string {
 		if r.Phase == "loading" && !h.Ready {
 			parts[i] += "..."
 		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// standbys names the nodes that keep a replica's parts beside those that run it, hop by hop.
+func standbys(r api.Replica) string {
+	parts := make([]string, len(r.Hops))
+	for i, h := range r.Hops {
+		parts[i] = cmp.Or(h.Standby, "none")
 	}
 	return strings.Join(parts, " ")
 }

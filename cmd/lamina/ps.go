@@ -26,13 +26,13 @@ func (c *psCmd) Run(a *app) error {
 	if c.JSON {
 		return a.json(api.ModelsReply{Models: models})
 	}
-	t := newTable(a.out, "MODEL", "SIZE", "LAYERS", "CONTEXT", "PHASE", "WHERE")
+	t := newTable(a.out, "MODEL", "SIZE", "LAYERS", "CONTEXT", "PHASE", "WHERE", "STANDBY")
 	for _, m := range models {
 		if len(m.Replicas) == 0 {
-			t.row(m.Name, size(m.Bytes), m.Layers, m.Context, "waiting", "no placement yet")
+			t.row(m.Name, size(m.Bytes), m.Layers, m.Context, "waiting", "no placement yet", "")
 		}
 		for _, r := range m.Replicas {
-			t.row(m.Name, size(m.Bytes), m.Layers, m.Context, r.Phase, hops(r))
+			t.row(m.Name, size(m.Bytes), m.Layers, m.Context, r.Phase, hops(r), standbys(r))
 		}
 	}
 	if len(models) == 0 {

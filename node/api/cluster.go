@@ -123,6 +123,8 @@ type Hop struct {
 	First int    `json:"first"`
 	End   int    `json:"end"`
 	Ready bool   `json:"ready"`
+	// Standby is the node that keeps the same parts on its disk; empty: there is none.
+	Standby string `json:"standby,omitempty"`
 }
 
 // Blob is a part of a model, addressed by its content.

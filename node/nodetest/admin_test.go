@@ -185,3 +185,44 @@ func TestRollingDrain(t *testing.T) {
 		c.Quiet()
 	})
 }
+
+// The node that serves a model and took its upload is lost for good, with its disk. Another one has kept the parts and serves.
+func TestStandbySaves(t *testing.T) {
+	file := tiny.Llama(tiny.Config{Layers: 4, Seed: 34})
+	want := oracle(t, file, 4)
+	synctest.Test(t, func(t *testing.T) {
+		c := Start(t, 3)
+		voters(c, 3)
+		c.Add(0, "m", file, 1, 1)
+		at := func() (string, string) {
+			m, err := c.Nodes[1].Admin().ShowModel(t.Context(), "m")
+			if err != nil || len(m.Replicas) != 1 {
+				c.Fatalf("%+v %v", m, err)
+			}
+			return m.Replicas[0].Hops[0].Node, m.Replicas[0].Hops[0].Standby
+		}
+		runs, by := at()
+		if by == "" || by == runs {
+			c.Fatalf("%s runs it, %q stands by", runs, by)
+		}
+		time.Sleep(30 * time.Second) // virtual: the parts are fetched
+		gone := map[string]bool{runs: true, "n1": true}
+		if len(gone) == 2 { // the one that runs it, and the one that took the upload, are two: one lives on
+			delete(gone, runs)
+		}
+		for i, cfg := range c.cfgs {
+			if gone[cfg.Name] {
+				c.Kill(i)
+			}
+		}
+		c.Serves("m")
+		var up []int
+		for i, n := range c.Nodes {
+			if n != nil {
+				up = append(up, i)
+			}
+		}
+		got, _ := askAll(c, up, len(want))
+		check(c, "from the standby's disk", got, want)
+	})
+}
