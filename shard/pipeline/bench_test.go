@@ -18,12 +18,15 @@ type idleStepper struct {
 
 type idleSeq struct{ n int }
 
-func (q *idleSeq) Len() int     { return q.n }
-func (q *idleSeq) Rewind(n int) { q.n = n }
-func (q *idleSeq) Free()        {}
+func (q *idleSeq) Len() int          { return q.n }
+func (q *idleSeq) Rewind(n int)      { q.n = n }
+func (q *idleSeq) Free()             {}
+func (q *idleSeq) Reserve(int) error { return nil }
+func (q *idleSeq) Name([]Key)        {}
 
-func (s *idleStepper) Shape() Shape                { return s.shape }
-func (s *idleStepper) NewSeq(max int) (Seq, error) { return &idleSeq{}, nil }
+func (s *idleStepper) Shape() Shape                   { return s.shape }
+func (s *idleStepper) NewSeq(int, []Key) (Seq, error) { return &idleSeq{}, nil }
+func (s *idleStepper) Capacity() int                  { return 0 }
 
 func (s *idleStepper) Step(batch []Rows) ([][]float32, error) {
 	s.out = s.out[:0]

@@ -26,12 +26,15 @@ func mix(a, b uint32) uint32 {
 	return x ^ x>>13
 }
 
-// fakeStepper is a span of the fake model that checks how it is used.
+// fakeStepper is a span of the fake model that checks how it is used. Its cache holds what is named without end, and counts
+// blocks of all live sequences, also of those that share them.
 type fakeStepper struct {
 	shape  Shape
-	budget int // positions that may be reserved; 0: any number
+	budget int // blocks that live sequences may have; 0: any number
 	used   int
-	live   atomic.Int64 // sequences that are not freed
+	cache  map[Key][][]uint32 // of each layer, the hashes of a block
+	hits   int                // blocks that were found
+	live   atomic.Int64       // sequences that are not freed
 	steps  int
 	rows   [][]int                        // rows of each entry of each step
 	before func(step int, b []Rows) error // runs in Step; may panic
@@ -39,26 +42,38 @@ type fakeStepper struct {
 }
 
 func newFake(first, end, layers int) *fakeStepper {
-	return &fakeStepper{shape: Shape{First: first, End: end, Layers: layers, Hidden: fakeHidden, Vocab: fakeVocab, Context: fakeContext}}
+	return &fakeStepper{shape: Shape{First: first, End: end, Layers: layers, Hidden: fakeHidden, Vocab: fakeVocab, Context: fakeContext}, cache: map[Key][][]uint32{}}
 }
 
 func (s *fakeStepper) Shape() Shape { return s.shape }
 
-func (s *fakeStepper) NewSeq(max int) (Seq, error) {
-	if s.budget > 0 && s.used+max > s.budget {
-		return nil, fmt.Errorf("%w: %d of %d positions are taken", ErrNoMemory, s.used, s.budget)
+func (s *fakeStepper) NewSeq(max int, prefix []Key) (Seq, error) {
+	q := &fakeSeq{s: s, max: max, past: make([][]uint32, s.shape.End-s.shape.First)}
+	for _, k := range prefix {
+		block, ok := s.cache[k]
+		if !ok {
+			break
+		}
+		for l := range q.past {
+			q.past[l] = append(q.past[l], block[l]...)
+		}
+		q.blocks++
+		s.hits++
 	}
-	s.used += max
+	s.used += q.blocks
 	s.live.Add(1)
-	return &fakeSeq{s: s, max: max, past: make([][]uint32, s.shape.End-s.shape.First)}, nil
+	return q, nil
 }
+
+func (s *fakeStepper) Capacity() int { return s.budget * BlockLen }
 
 // fakeSeq keeps, of each layer, a hash over the rows up to each position.
 type fakeSeq struct {
-	s     *fakeStepper
-	max   int
-	past  [][]uint32
-	freed bool
+	s      *fakeStepper
+	max    int
+	blocks int // reserved
+	past   [][]uint32
+	freed  bool
 }
 
 func (q *fakeSeq) Len() int { return len(q.past[0]) }
@@ -69,12 +84,45 @@ func (q *fakeSeq) Rewind(pos int) {
 	}
 }
 
+func (q *fakeSeq) Reserve(n int) error {
+	if q.freed || n > q.max {
+		panic(fmt.Sprintf("%d positions reserved, at most %d, freed %v", n, q.max, q.freed))
+	}
+	more := (n+BlockLen-1)/BlockLen - q.blocks
+	if more <= 0 {
+		return nil
+	}
+	if q.s.budget > 0 && q.s.used+more > q.s.budget {
+		return fmt.Errorf("%w: %d of %d blocks are taken", ErrNoMemory, q.s.used, q.s.budget)
+	}
+	q.s.used += more
+	q.blocks += more
+	return nil
+}
+
+// Name checks that what is known by a key is what this sequence has.
+func (q *fakeSeq) Name(keys []Key) {
+	if len(keys) > q.Len()/BlockLen {
+		panic("a block that is not full is named")
+	}
+	for i, k := range keys {
+		var block [][]uint32
+		for _, past := range q.past {
+			block = append(block, slices.Clone(past[i*BlockLen:(i+1)*BlockLen]))
+		}
+		if known, ok := q.s.cache[k]; ok && !slices.EqualFunc(known, block, slices.Equal) {
+			panic("a block is known by this name, but is another")
+		}
+		q.s.cache[k] = block
+	}
+}
+
 func (q *fakeSeq) Free() {
 	if q.freed {
 		panic("freed twice")
 	}
 	q.freed = true
-	q.s.used -= q.max
+	q.s.used -= q.blocks
 	q.s.live.Add(-1)
 }
 
@@ -115,7 +163,7 @@ func (s *fakeStepper) entry(q *fakeSeq, r Rows) ([]float32, int, error) {
 	if s.shape.First > 0 {
 		n = len(r.X) / fakeHidden
 	}
-	if n == 0 || q.Len()+n > q.max {
+	if n == 0 || q.Len()+n > min(q.max, q.blocks*BlockLen) {
 		return nil, 0, fmt.Errorf("%d rows after %d of %d", n, q.Len(), q.max)
 	}
 	var out []float32
@@ -153,7 +201,8 @@ func (s *fakeStepper) entry(q *fakeSeq, r Rows) ([]float32, int, error) {
 func oracle(t testing.TB, layers int, r Request) []Token {
 	t.Helper()
 	s := newFake(0, layers, layers)
-	q, _ := s.NewSeq(fakeContext)
+	q, _ := s.NewSeq(fakeContext, nil)
+	_ = q.Reserve(fakeContext)
 	smp, sc := sample.New(r.Sampling, r.Tokens), new(sample.Scratch)
 	var out []Token
 	step := func(id int32) []float32 {

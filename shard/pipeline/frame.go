@@ -18,12 +18,15 @@ const (
 	KindCredit Kind = 4 // the tail is done with the prompt up to Pos
 	KindClose  Kind = 5 // ends a sequence; never answered
 	KindFail   Kind = 6 // a stage gave the sequence up; carries Frame.Fail
+	KindReady  Kind = 7 // all stages have taken the sequence in, and hold it up to Pos already
 )
 
-var kindNames = [...]string{KindOpen: "open", KindStep: "step", KindToken: "token", KindCredit: "credit", KindClose: "close", KindFail: "fail"}
+var kindNames = [...]string{
+	KindOpen: "open", KindStep: "step", KindToken: "token", KindCredit: "credit", KindClose: "close", KindFail: "fail", KindReady: "ready",
+}
 
 // Valid tells whether k is a kind of this version.
-func (k Kind) Valid() bool { return k >= KindOpen && k <= KindFail }
+func (k Kind) Valid() bool { return k >= KindOpen && k <= KindReady }
 
 func (k Kind) String() string {
 	if !k.Valid() {
@@ -44,9 +47,10 @@ const (
 	// FlagLast marks the Token that ends a sequence (Count 0: there is none, the prompt alone was asked for), and a Close
 	// because it is complete.
 	FlagLast
-	// FlagEOS tells with FlagLast that the model ended its answer; without it the length was reached.
+	// FlagEOS tells with FlagLast that the model ended its answer; without it the length was reached. On a Close it says that it
+	// is the gateway's own, after which no more is told of the sequence.
 	FlagEOS
-	// FlagCopy marks a Token for stage 0 that the gateway, being the same node, takes too.
+	// FlagCopy marks a Token or Ready for stage 0 that the gateway, being the same node, takes too.
 	FlagCopy
 	// FlagMore marks a decoding row, or a Token for stage 0, behind which others of the same step follow at once.
 	FlagMore
@@ -72,7 +76,7 @@ type Frame struct {
 	Seq     uint64 // the sequence, unique in the cluster
 	Epoch   uint64 // the placement (log index that made it)
 	Attempt uint32 // raised when a sequence goes on over another route; lower ones are stale
-	Pos     uint32 // Step: position of the first row; Token: position the token will have; Credit: end of what is done; Open: position to rewind to
+	Pos     uint32 // Step: position of the first row; Token: position the token will have; Credit: end of what is done; Open: position to rewind to; Ready: end of what is cached
 	Count   uint32 // Step: rows; Token: tokens; Credit: rows that take as long as the fixed part of a step, 0: not known
 	Spent   uint32 // microseconds of queue and compute in stages 1.. since the rows left stage 0; saturates
 
@@ -82,6 +86,7 @@ type Frame struct {
 	Scores []sample.Token // Token, if log probabilities were asked for; one per token
 	Open   *OpenRequest   // Open
 	Fail   *Failure       // Fail
+	Keys   []Key          // Close from the gateway: the names of the sequence's full blocks
 
 	pool *FramePool
 }
@@ -107,10 +112,13 @@ type OpenRequest struct {
 	Route     []Hop
 	Gateway   string // node
 	Tenant    string // whose it is: stages share their time fairly between tenants
-	Positions int    // KV to reserve
+	Born      int64  // when the request came, in microseconds of the Unix epoch: where memory is short, older ones go first
+	Positions int    // the most that it may grow to
 	Prompt    int    // tokens of the prompt
 	Known     int    // tokens so far: the prompt and, in a later attempt, what has been generated
 	MaxNew    int    // tokens to generate at most, of all attempts; 0: the prompt alone
+	Keys      []Key  // names of the full blocks of the known tokens, without one that holds the last of them
+	Match     int    // positions that all stages passed so far have cached under Keys; the gateway sets it to all of these
 	EOS       []int32
 	Sampling  sample.Params
 	// PromptLogprobs asks for the log probabilities of the prompt's tokens.
@@ -135,7 +143,7 @@ type FailKind uint8
 const (
 	NotLoaded  FailKind = 1  // the node has no such stage
 	WrongEpoch FailKind = 2  // the node serves the model under another placement
-	NoMemory   FailKind = 3  // the KV cache has no room for the sequence
+	NoMemory   FailKind = 3  // the KV cache would not hold the sequence if it were the only one
 	Overloaded FailKind = 4  // too many sequences or rows wait
 	BadFrame   FailKind = 5  // a frame that cannot be right
 	Draining   FailKind = 6  // the stage is being stopped
@@ -143,16 +151,17 @@ const (
 	Cancelled  FailKind = 8  // the gateway ended it
 	PeerLost   FailKind = 9  // the gateway, the previous or the next hop is gone
 	Expired    FailKind = 10 // the sequence's time is over
+	Preempted  FailKind = 11 // an older sequence needs the memory, or there is none left by older ones
 )
 
 var failNames = [...]string{
 	NotLoaded: "not loaded", WrongEpoch: "wrong epoch", NoMemory: "no memory", Overloaded: "overloaded",
 	BadFrame: "bad frame", Draining: "draining", Internal: "internal error", Cancelled: "cancelled",
-	PeerLost: "peer lost", Expired: "expired",
+	PeerLost: "peer lost", Expired: "expired", Preempted: "preempted",
 }
 
 // Valid tells whether k is a reason of this version.
-func (k FailKind) Valid() bool { return k >= NotLoaded && k <= Expired }
+func (k FailKind) Valid() bool { return k >= NotLoaded && k <= Preempted }
 
 func (k FailKind) String() string {
 	if !k.Valid() {
@@ -178,7 +187,7 @@ func (p *FramePool) put(f *Frame) {
 	p.p.Put(f)
 }
 
-// Copy returns a frame from the pool with the same content. Slices of numbers are copied; Open, Fail and Scores
+// Copy returns a frame from the pool with the same content. Slices of numbers are copied; Open, Fail, Keys and Scores
 // are shared, for nobody changes them once sent.
 func (p *FramePool) Copy(f *Frame) *Frame {
 	c := p.Get()

@@ -27,7 +27,7 @@ func (s *stage) takeNotes() []note {
 // ready tells whether next would give a group.
 func (s *stage) ready(now time.Time) bool {
 	_, wait := s.awaits(now)
-	return len(s.decodes)+len(s.prompts) > 0 && !wait
+	return s.waiting() && !wait
 }
 
 // next picks the rows to step: those that decode first, then rows of prompts as far as those that decode can bear it. The
@@ -39,8 +39,8 @@ func (s *stage) next(now time.Time) []Rows {
 	s.scored = max(1, s.limits.LogitBytes/(4*s.shape.Vocab))
 	s.pickDecodes(now)
 	s.pickPrompts(s.promptRows(now))
+	s.makeRoom()
 	for _, w := range s.group {
-		w.seq.grouped = false
 		s.batch = append(s.batch, w.input(s.tail(), s.shape.Hidden))
 	}
 	return s.batch
@@ -165,6 +165,9 @@ func (s *stage) passOn(now time.Time, w *work, out []float32, compute time.Durat
 		s.depart(q)
 	}
 	q.have = w.pos + w.part
+	if w.flags&FlagPrompt != 0 && q.have/BlockLen > w.pos/BlockLen {
+		q.kv.Name(q.open.Keys[:min(q.have/BlockLen, len(q.open.Keys))])
+	}
 	if s.tail() {
 		s.answer(now, w, spent)
 	} else {

@@ -19,7 +19,8 @@ type Host struct {
 	mu     sync.RWMutex // guards what follows
 	stages map[place]*runner
 	rides  map[uint64]*ride
-	paces  map[uint64]pace // of the routes, by epoch
+	paces  map[uint64]pace  // of the routes, by epoch
+	lines  map[uint64]*line // for the routes' memory, by epoch
 	closed bool
 	wg     sync.WaitGroup // one runner per stage
 }
@@ -36,7 +37,23 @@ func NewHost(cfg HostConfig) *Host {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Host{cfg: cfg, stages: make(map[place]*runner), rides: make(map[uint64]*ride), paces: make(map[uint64]pace)}
+	return &Host{cfg: cfg, stages: make(map[place]*runner), rides: make(map[uint64]*ride), paces: make(map[uint64]pace), lines: make(map[uint64]*line)}
+}
+
+// queue calls f with the line for the memory of an epoch's route.
+func (h *Host) queue(epoch uint64, f func(*line) bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.lines[epoch]
+	if l == nil {
+		l = new(line)
+		h.lines[epoch] = l
+	}
+	is := f(l)
+	if len(l.waiting) == 0 {
+		delete(h.lines, epoch)
+	}
+	return is
 }
 
 // Serve takes frames for a stage from now on. The Stepper is used by the Host alone until Stop or Close returns;
@@ -192,6 +209,9 @@ func (h *Host) Load() Load {
 		l.Sequences += s.Sequences
 		l.QueuedRows += s.QueuedRows
 	}
+	for _, q := range h.lines {
+		l.Waiting += len(q.waiting)
+	}
 	return l
 }
 
@@ -259,4 +279,7 @@ func (h *Host) forget(seq uint64, r *ride) {
 		clear(h.paces)
 	}
 	h.paces[r.d.r.Epoch] = learned
+	if l := h.lines[r.d.r.Epoch]; l != nil {
+		l.poke() // what it held may be free now
+	}
 }

@@ -432,8 +432,8 @@ func TestHostRefusals(t *testing.T) {
 	if _, _, err := l.generate(context.Background(), "g", r); !errors.As(err, &refused) || refused.Kind != NotLoaded {
 		t.Errorf("other model: %v", err)
 	}
-	l.fakes[1].budget = 8
-	if _, _, err := l.generate(context.Background(), "g", l.request(3, 5, 5)); !errors.As(err, &refused) || refused.Kind != NoMemory || refused.Node != "n1" {
+	l.fakes[1].budget = 1
+	if _, _, err := l.generate(context.Background(), "g", l.request(3, 5, 61)); !errors.As(err, &refused) || refused.Kind != NoMemory || refused.Node != "n1" {
 		t.Errorf("no memory: %v", err)
 	}
 	l.fakes[1].budget = 0

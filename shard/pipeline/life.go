@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -15,7 +14,8 @@ import (
 
 // This file is the life of a sequence at a stage: how it begins, goes on over another route, and ends.
 
-// onOpen begins a sequence, or its next attempt, and passes the request on ahead of any rows.
+// onOpen begins a sequence, or its next attempt. The request is passed on ahead of any rows: at once if the stage has the sequence
+// already, else when its memory is reserved.
 func (s *stage) onOpen(now time.Time, from string, f *Frame) {
 	o := f.Open
 	old := s.seqs[f.Seq]
@@ -60,11 +60,29 @@ func (s *stage) onOpen(now time.Time, from string, f *Frame) {
 		return
 	}
 	s.begin(now, q)
-	if q.next != "" {
-		on := *f
-		on.Stage++
-		on.pool = nil
-		s.put(q.next, on)
+	if old != nil && q.kv != nil { // else it is introduced when that is there
+		s.introduce(q, int(f.Pos))
+	}
+}
+
+// introduce passes the request on, with what all stages up to here have of it, or tells that all have taken it in.
+func (s *stage) introduce(q *sequence, pos int) {
+	f := Frame{Kind: KindOpen, Seq: q.id, Epoch: s.key.Epoch, Attempt: q.attempt, Pos: uint32(pos)}
+	if !s.tail() {
+		f.Stage, f.Open = uint16(s.key.Index+1), q.open
+		s.put(q.next, f)
+		return
+	}
+	f.Kind, f.Stage, f.Pos = KindReady, Gateway, uint32(max(pos, q.open.Match))
+	if q.ring == q.open.Gateway && !s.head() {
+		f.Stage, f.Flags = 0, FlagCopy
+		s.put(q.ring, f)
+		return
+	}
+	s.put(q.open.Gateway, f)
+	if !s.head() {
+		f.Stage = 0
+		s.put(q.ring, f)
 	}
 }
 
@@ -142,26 +160,31 @@ func (s *stage) admit(q *sequence, pos int, refuse func(FailKind, string, ...any
 // resume lets a live sequence go on with another route from a position it has already computed. What waits or is in the
 // running step belongs to the old attempt and is dropped.
 func (s *stage) resume(old, q *sequence, pos int, refuse func(FailKind, string, ...any)) bool {
+	if q.open.Match > 0 { // what is here already counts, not what is cached
+		cut := *q.open
+		cut.Match = 0
+		q.open = &cut
+	}
 	if pos > old.have || q.open.Positions > old.open.Positions {
 		refuse(BadFrame, "goes on at position %d of %d, but %d of %d are here", pos, q.open.Positions, old.have, old.open.Positions)
 		return false
 	}
 	s.unqueue(old)
 	s.arrive(old)
+	if old.decodes {
+		old.decodes = false
+		s.flying--
+	}
 	old.attempt, old.open, old.prev, old.next, old.ring = q.attempt, q.open, q.prev, q.next, q.ring
-	old.queued, old.have, old.rewind = pos, pos, pos
+	old.queued, old.have, old.rewind, old.match, old.started, old.held = pos, pos, pos, pos, false, false
 	s.rewound = append(s.rewound, old)
 	return true
 }
 
-// settle does what needs the stepper and no step running: it frees, rewinds and reserves. A new sequence that gets no
-// memory is refused. Each entry is off its list before the stepper sees it, so one that panics is not met again.
+// settle does what needs the stepper and no step running: it frees, rewinds and reserves. Each entry is off its list before the
+// stepper sees it, so one that panics is not met again.
 func (s *stage) settle() {
-	for len(s.freeing) > 0 {
-		kv := s.freeing[0]
-		s.freeing = s.freeing[1:]
-		kv.Free()
-	}
+	s.free()
 	for len(s.rewound) > 0 {
 		q := s.rewound[0]
 		s.rewound = s.rewound[1:]
@@ -173,26 +196,14 @@ func (s *stage) settle() {
 		q := s.opening[0]
 		s.opening = s.opening[1:]
 		if !q.ended {
-			s.reserve(q)
+			s.enroll(q)
 		}
 	}
 }
 
-func (s *stage) reserve(q *sequence) {
-	kv, err := s.step.NewSeq(q.open.Positions)
-	if err == nil {
-		q.kv = kv
-		return
-	}
-	kind := Internal
-	if errors.Is(err, ErrNoMemory) {
-		kind = NoMemory
-	}
-	s.fail(q, kind, "%v", err)
-}
-
 // onClose ends a sequence at the gateway's or a neighbour's word. One that comes ahead of its Open keeps it out.
 func (s *stage) onClose(from string, f *Frame) {
+	s.nameKept(from, f)
 	q := s.seqs[f.Seq]
 	switch {
 	case q == nil:
@@ -201,10 +212,13 @@ func (s *stage) onClose(from string, f *Frame) {
 		s.dropped.stale.Add(1)
 	case from != q.open.Gateway && from != q.prev:
 		s.dropped.foreign.Add(1)
-	case f.has(FlagLast):
-		s.end(q, OutcomeDone)
 	default:
-		s.end(q, OutcomeCancelled)
+		q.final, q.names = from == q.open.Gateway && f.has(FlagEOS), f.Keys
+		outcome := OutcomeCancelled
+		if f.has(FlagLast) {
+			outcome = OutcomeDone
+		}
+		s.end(q, outcome)
 	}
 }
 
@@ -235,9 +249,7 @@ func (s *stage) end(q *sequence, outcome Outcome) {
 	if q.decodes {
 		s.flying--
 	}
-	if q.kv != nil {
-		s.freeing = append(s.freeing, q.kv)
-	}
+	s.part(q, outcome)
 	if q.next != "" {
 		f := Frame{Kind: KindClose, Stage: uint16(s.key.Index + 1), Seq: q.id, Epoch: s.key.Epoch, Attempt: q.attempt}
 		if outcome == OutcomeDone {
@@ -254,6 +266,7 @@ func (s *stage) peerDown(node string, err error) {
 	if node == s.feeder {
 		s.burst = time.Time{}
 	}
+	s.forgetKept(node)
 	for _, q := range s.sorted() {
 		if q.has(node) {
 			s.failWith(q, Failure{PeerLost, node, clip(fmt.Sprint(err))})
@@ -295,12 +308,14 @@ func (s *stage) stop(reason string) {
 		reason = "the stage is being stopped"
 	}
 	s.stopped = reason
+	s.forgetKept("")
 	s.failAll(Draining, reason)
 }
 
 // expire fails the sequences whose time is over, and says when the next one's will be; zero: never.
 func (s *stage) expire(now time.Time) (next time.Time) {
 	late := false
+	next = s.expireKept(now)
 	for _, q := range s.seqs {
 		late = late || !q.expires.After(now)
 		if next.IsZero() || q.expires.Before(next) {

@@ -14,6 +14,7 @@ type ride struct {
 	h    *Host
 	d    *driver
 	wake chan struct{} // holds one token: something has changed
+	ends time.Time
 }
 
 func newRide(h *Host, d *driver) *ride {
@@ -57,15 +58,20 @@ func (r *ride) run(ctx context.Context, emit func(Token) error) (Stats, error) {
 	if ttl <= 0 {
 		return Stats{}, fmt.Errorf("%w before it was begun: %w", ErrDeadline, context.DeadlineExceeded)
 	}
+	r.ends = now.Add(ttl)
 	timer := time.NewTimer(ttl)
 	defer timer.Stop()
-	// The stages give up a little later: the gateway's word should be the one that counts.
-	r.with(func(d *driver) { d.start(r.h.cfg.Self, now, ttl+graceTTL) })
+	r.with(func(d *driver) { d.begin(r.h.cfg.Self, now) })
+	w := newWait(r)
+	defer w.end()
+	if err := w.enter(); err != nil {
+		return Stats{}, err
+	}
 	var tokens []Token
 	given := 0
 	for {
-		var over bool
-		tokens, over = r.take(tokens)
+		var st rideState
+		tokens, st = r.take(tokens)
 		for i := range tokens {
 			if !tokens[i].Prompt {
 				given++
@@ -74,11 +80,20 @@ func (r *ride) run(ctx context.Context, emit func(Token) error) (Stats, error) {
 				return r.quit(given, fmt.Errorf("the sequence was stopped: %w", err))
 			}
 		}
-		if over {
+		if st.over {
 			return r.result()
+		}
+		if err := w.update(st, given); err != nil {
+			return r.quit(given, err)
 		}
 		select {
 		case <-r.wake:
+		case <-w.place.turn:
+			w.try()
+		case <-w.retry.C:
+			w.try()
+		case <-w.patience.C:
+			return r.quit(given, w.tired())
 		case <-ctx.Done():
 			return r.quit(given, fmt.Errorf("the sequence was cancelled: %w", context.Cause(ctx)))
 		case <-timer.C:
@@ -87,17 +102,33 @@ func (r *ride) run(ctx context.Context, emit func(Token) error) (Stats, error) {
 	}
 }
 
+// open begins an attempt. The stages give up a little later than the gateway: its word should be the one that counts.
+func (r *ride) open() {
+	now := r.h.cfg.Clock()
+	r.with(func(d *driver) {
+		if d.parked && !d.over {
+			d.open(now, r.ends.Sub(now)+graceTTL)
+		}
+	})
+}
+
 // graceTTL is how much longer than the gateway a stage waits before it gives a sequence up.
 const graceTTL = 5 * time.Second
 
-// take returns the tokens that have come and whether they are all; spare is used again.
-func (r *ride) take(spare []Token) (tokens []Token, over bool) {
+// rideState is what Generate's goroutine has to know of the driver.
+type rideState struct {
+	over, parked, ready bool
+	why                 *Failure
+}
+
+// take returns the tokens that have come and how it stands; spare is used again.
+func (r *ride) take(spare []Token) (tokens []Token, st rideState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	tokens = r.d.results
 	clear(spare)
 	r.d.results = spare[:0]
-	return tokens, r.d.over
+	return tokens, rideState{r.d.over, r.d.parked, r.d.ready, r.d.why}
 }
 
 // quit ends a sequence that nobody waits for, of which so many tokens were handed over.

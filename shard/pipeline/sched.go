@@ -123,7 +123,7 @@ func (s *stage) pickPrompts(budget int) {
 	s.wanting = s.wanting[:0]
 	tenants := 0
 	for _, w := range s.prompts {
-		if w.seq.grouped || w.seq.listed {
+		if w.seq.grouped || w.seq.listed || w.seq.held {
 			continue
 		}
 		if t := w.seq.tenant; t.mark != uint64(s.steps) || t.share == 0 {
@@ -178,7 +178,7 @@ func (s *stage) promptRows(now time.Time) int {
 		return s.limits.GroupRows
 	}
 	slack, ok := s.slack(now)
-	if ok && slack <= 0 {
+	if ok && slack <= 0 && len(s.group) > 0 {
 		return 0
 	}
 	n, known := s.cost.rows(slack, len(s.group) > 0, s.limits.GroupRows)

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -17,10 +18,13 @@ type sequence struct {
 	ring    string // with several hops: at stage 0 the tail's node, at the tail stage 0's
 	expires time.Time
 
-	kv      Seq // nil until settled
-	rewind  int // position to rewind to before the next step, or -1
-	queued  int // position after the rows that have arrived
-	have    int // position after the rows that are computed
+	kv      Seq  // nil until settled
+	match   int  // it may begin at any position up to this one, which is cached
+	started bool // its first rows have come
+	held    bool // stage 0: until Ready tells where to begin, no row is computed
+	rewind  int  // position to rewind to before the next step, or -1
+	queued  int  // position after the rows that have arrived
+	have    int  // position after the rows that are computed
 	grouped bool
 	ended   bool
 	decodes bool            // a decoding row has been seen: it counts as one of the sequences that circulate
@@ -32,6 +36,8 @@ type sequence struct {
 	mark   uint64    // stage.mixed then
 
 	circle *circle   // stage 0: the group in which it is on its way round
+	final  bool      // the gateway has closed it
+	names  []Key     // what it then told of the blocks
 	left   time.Time // stage 0: when the last row went on
 	beside int       // stage 0: rows that decoded in that step
 	stats  DecodeStats
@@ -100,7 +106,15 @@ func (o *OpenRequest) validate(self string, index int, sh Shape) error {
 	if o.PromptLogprobs && len(o.History) != o.Known {
 		return fmt.Errorf("scores of a prompt need all %d tokens, not %d", o.Known, len(o.History))
 	}
+	if o.Match < 0 || o.Match > len(o.Keys)*BlockLen || o.Match%BlockLen != 0 || len(o.Keys)*BlockLen >= o.Known+BlockLen || o.Match >= o.Known {
+		return fmt.Errorf("%d keys and a match of %d positions do not fit %d known tokens", len(o.Keys), o.Match, o.Known)
+	}
 	return o.Sampling.Validate()
+}
+
+// older tells which of two sequences goes first where memory is short: the same one at every stage.
+func (q *sequence) older(o *sequence) bool {
+	return cmp.Or(cmp.Compare(q.open.Born, o.open.Born), cmp.Compare(q.id, o.id)) < 0
 }
 
 // validateRoute checks that the hops cover the layers from 0 on without a gap.

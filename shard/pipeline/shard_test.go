@@ -174,15 +174,18 @@ func (m *tinyModel) cut(t *testing.T, hops, chunk, seqs int, want map[uint64][]T
 func TestForShardErrors(t *testing.T) {
 	m := newTiny(t, tiny.Llama(tiny.Config{Seed: 1}))
 	s := ForShard(m.open(0, 4, m.info.KVBytes(shard.Span{First: 0, End: 4}, 64)))
-	q, err := s.NewSeq(64)
-	if err != nil {
+	if c := s.Capacity(); c != 64 {
+		t.Errorf("a budget for %d positions, want 64", c)
+	}
+	q, err := s.NewSeq(100, nil)
+	if err != nil || q.Reserve(64) != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.NewSeq(1); !errors.Is(err, ErrNoMemory) {
+	if err := q.Reserve(65); !errors.Is(err, ErrNoMemory) {
 		t.Errorf("over the budget: %v", err)
 	}
 	q.Free()
-	if _, err := s.NewSeq(1 << 30); err == nil || errors.Is(err, ErrNoMemory) {
+	if _, err := s.NewSeq(1<<30, nil); err == nil || errors.Is(err, ErrNoMemory) {
 		t.Errorf("over the context: %v", err)
 	}
 	if _, err := s.Step([]Rows{{Seq: &idleSeq{}, Tokens: []int32{1}}}); err == nil {

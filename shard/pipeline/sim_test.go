@@ -32,6 +32,7 @@ type sim struct {
 	dead   string
 	news   []string // nodes that have yet to hear of the death
 	rides  []*simRide
+	blocks int            // of memory in each stage; 0: any number, and short prompts
 	again  bool           // a sequence may come back to a stage it has left
 	tap    func(f *Frame) // takes the gateway's frames instead of a ride
 }
@@ -58,6 +59,9 @@ type simRide struct {
 	r        Request
 	got      []Token
 	started  bool
+	place    ticket
+	paused   bool
+	tryAt    time.Time
 	cancelAt int // event after which it is cancelled; -1: never
 	chunks   []int
 }
@@ -104,6 +108,13 @@ func (s *sim) node(name string) *simNode {
 // add plans a sequence with a random request at a random gateway.
 func (s *sim) add(seq uint64) *simRide {
 	r := Request{Seq: seq, Model: "m", Epoch: simEpoch, Route: s.route, MaxNew: s.rng.IntN(12), Sampling: sample.Greedy()}
+	if s.blocks > 0 {
+		r.MaxNew = s.rng.IntN(100)
+		r.Tenant = []string{"", "", "other"}[s.rng.IntN(3)]
+		for i := range BlockLen*s.rng.IntN(4) - s.rng.IntN(2) {
+			r.Tokens = append(r.Tokens, int32(i%(5+int(seq)%3)))
+		}
+	}
 	for range 1 + s.rng.IntN(30) {
 		r.Tokens = append(r.Tokens, s.rng.Int32N(fakeVocab))
 	}
@@ -157,13 +168,23 @@ func (s *sim) drain(n *simNode, c core) {
 func (s *sim) step(event int) bool {
 	s.now = s.now.Add(time.Duration(s.rng.IntN(2000)) * time.Microsecond)
 	var can []func()
+	wait := false
 	for _, r := range s.rides {
 		if r.node.name == s.dead {
 			continue
 		}
 		if !r.started {
 			can = append(can, func() { s.start(r) })
-		} else if !r.d.over && r.cancelAt >= 0 && event >= r.cancelAt {
+		} else if r.d.parked && !r.d.over && s.front(r) {
+			if !r.paused { // as one does who waits in line
+				r.paused, r.tryAt = true, s.now.Add(r.place.pause())
+			}
+			wait = true
+			if !s.now.Before(r.tryAt) {
+				can = append(can, func() { r.paused, r.chunks = false, nil; r.d.open(s.now, time.Minute); s.settle(r) })
+			}
+		}
+		if r.started && !r.d.over && r.cancelAt >= 0 && event >= r.cancelAt {
 			can = append(can, func() { r.d.finish(errTest); s.settle(r) })
 		}
 	}
@@ -193,9 +214,19 @@ func (s *sim) step(event int) bool {
 				}
 			}
 		}
-		return false
+		return wait
 	}
 	can[s.rng.IntN(len(can))]()
+	return true
+}
+
+// front tells whether a ride is the oldest of its gateway's that wait.
+func (s *sim) front(r *simRide) bool {
+	for _, o := range s.rides {
+		if o.node == r.node && o.started && o.d.parked && !o.d.over && (o.d.born < r.d.born || o.d.born == r.d.born && o.r.Seq < r.r.Seq) {
+			return false
+		}
+	}
 	return true
 }
 
@@ -232,7 +263,7 @@ func (s *sim) checkWindow(r *simRide) {
 	}
 	n := 0
 	for _, end := range r.chunks {
-		if end > have {
+		if end > max(have, r.d.cached) {
 			n++
 		}
 	}
@@ -459,5 +490,45 @@ func TestSimDeathOfANode(t *testing.T) {
 	})
 	if broken < 20 {
 		t.Errorf("only %d sequences were broken: the test does not test", broken)
+	}
+}
+
+// TestSimMemory: several times more sequences than the stages have memory for, of prompts that begin alike: sequences are
+// preempted and begin anew, find what is cached, and every one comes to its end with its tokens.
+func TestSimMemory(t *testing.T) {
+	preempted, cached, hits := 0, 0, 0
+	schedules(t, 300, func(t *testing.T, seed uint64) {
+		s := newSim(t, seed)
+		s.again = true
+		s.limits.ChunkRows, s.limits.GroupRows, s.limits.MixedRows = 7+s.rng.IntN(80), 20+s.rng.IntN(100), 8+s.rng.IntN(30)
+		s.blocks = 5 + s.rng.IntN(4)
+		for _, n := range s.nodes {
+			for _, st := range n.stages {
+				st.fake.budget, st.st.limits = s.blocks, s.limits
+				if s.rng.IntN(4) == 0 {
+					st.fake.budget += s.rng.IntN(10) // stages differ
+				}
+			}
+		}
+		for i := range 2 + s.rng.IntN(7) {
+			s.add(uint64(i + 1))
+		}
+		s.run(-1, "")
+		for _, r := range s.rides {
+			if s.checkRide(r); r.d.err != nil {
+				t.Errorf("sequence %d: %v", r.r.Seq, r.d.err)
+			}
+			preempted += r.d.stats.Attempts - 1
+			cached += r.d.stats.Cached
+		}
+		for _, h := range s.route {
+			for _, st := range s.nodes[h.Node].stages {
+				hits += st.fake.hits
+			}
+		}
+	})
+	t.Log(preempted, cached, hits)
+	if preempted < 50 || cached < 1000 {
+		t.Errorf("%d attempts were given up, %d tokens were cached: the test does not test", preempted, cached)
 	}
 }

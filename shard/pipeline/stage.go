@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +25,8 @@ type stage struct {
 	seqs    map[uint64]*sequence
 	buried  tombstones
 	opening []*sequence // wait for their KV
-	freeing []Seq       // wait to be freed
+	freeing []leftover  // wait to be freed
+	kept    []leftover  // ended by the tail's word; the gateway may have names for their blocks
 	rewound []*sequence // wait to be rewound
 	stopped string      // why no sequence is taken any more; "" while serving
 
@@ -98,6 +100,8 @@ func (s *stage) deliver(now time.Time, from string, f *Frame) (kept bool) {
 		return s.onStep(now, from, q, f)
 	case KindToken:
 		s.onToken(now, from, q, f)
+	case KindReady:
+		s.onReady(from, q, int(f.Pos))
 	default:
 		s.dropped.unknown.Add(1)
 	}
@@ -116,6 +120,13 @@ func (s *stage) expect(now time.Time, f *Frame) {
 	}
 }
 
+// waiting tells whether there are rows that could be computed.
+func (s *stage) waiting() bool {
+	return len(s.decodes) > 0 || slices.ContainsFunc(s.prompts, computable)
+}
+
+func computable(w *work) bool { return !w.seq.held }
+
 // burstTime is how long a stage waits for the rest of a burst, if it does not come.
 const burstTime = time.Millisecond
 
@@ -123,9 +134,9 @@ const burstTime = time.Millisecond
 // sooner than something comes.
 func (s *stage) awaits(now time.Time) (until time.Time, yes bool) {
 	switch {
-	case len(s.decodes)+len(s.prompts) == 0:
+	case !s.waiting():
 		return until, false
-	case len(s.prompts) == 0 && s.full():
+	case s.full() && !slices.ContainsFunc(s.prompts, computable):
 		return until, true
 	case !s.burst.IsZero() && now.Sub(s.burst) < burstTime:
 		return s.burst.Add(burstTime), true
@@ -153,6 +164,10 @@ func (s *stage) find(f *Frame) *sequence {
 // onStep queues rows. The positions of a sequence come in order, so a lower one has been here before and a gap is an error.
 func (s *stage) onStep(now time.Time, from string, q *sequence, f *Frame) (kept bool) {
 	pos, n := int(f.Pos), int(f.Count)
+	if !q.started && !s.head() && from == q.prev && pos <= q.match {
+		s.begun(q, pos)
+		q.queued = pos
+	}
 	switch {
 	case from != q.prev:
 		s.dropped.foreign.Add(1)
@@ -170,6 +185,10 @@ func (s *stage) onStep(now time.Time, from string, q *sequence, f *Frame) (kept 
 	w := s.newWork(q, now, pos, n, f.Flags, f.Spent)
 	w.frame = f
 	s.queue(w)
+	if s.head() && q.started && !s.trim(w) {
+		s.prompts = s.prompts[:len(s.prompts)-1]
+		s.recycle(w)
+	}
 	return true
 }
 

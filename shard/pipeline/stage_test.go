@@ -66,8 +66,9 @@ func (b *bench) step() []outgoing {
 
 func (b *bench) open(seq uint64, hops int) {
 	b.t.Helper()
-	out := b.in(b.prev(), Frame{Kind: KindOpen, Seq: seq, Open: benchOpen(hops)})
-	for _, o := range out {
+	b.in(b.prev(), Frame{Kind: KindOpen, Seq: seq, Open: benchOpen(hops)})
+	b.st.settle()
+	for _, o := range b.out() {
 		if o.f.Kind == KindFail {
 			b.t.Fatalf("open: %+v", o.f.Fail)
 		}
@@ -159,12 +160,16 @@ func TestStageLimits(t *testing.T) {
 	}
 
 	b = newBench(t, 0, 2, Limits{})
-	b.fake.budget = 30
+	b.fake.budget = 1
 	b.open(1, 2)
-	b.open(2, 2)
-	b.wantFail(b.step(), NoMemory, "30 positions")
+	b.in("g", Frame{Kind: KindOpen, Seq: 2, Open: benchOpen(2)})
+	b.wantFail(b.step(), Preempted, "1 of 1 blocks")
 	b.in("g", Frame{Kind: KindClose, Seq: 1})
 	b.wantEmpty()
+	large := benchOpen(2)
+	large.Positions = 65
+	b.in("g", Frame{Kind: KindOpen, Seq: 4, Open: large})
+	b.wantFail(b.step(), NoMemory, "holds 64")
 	b.open(3, 2) // the memory is there again
 	for _, o := range b.step() {
 		if o.f.Kind == KindFail {
@@ -456,7 +461,7 @@ func TestSimAttempts(t *testing.T) {
 			s.drain(node, g)
 		}
 		for i := range r.Route {
-			g.put(r.Route[i].Node, Frame{Kind: KindClose, Stage: uint16(i), Seq: 1, Epoch: simEpoch, Attempt: g.attempt})
+			g.put(r.Route[i].Node, Frame{Kind: KindClose, Flags: FlagEOS, Stage: uint16(i), Seq: 1, Epoch: simEpoch, Attempt: g.attempt})
 		}
 		s.drain(node, g)
 		for s.step(0) {

@@ -53,6 +53,9 @@ type Request struct {
 	PromptLogprobs bool
 	Trace          string    // W3C traceparent, or empty
 	Deadline       time.Time // zero: none but the context's
+	// Born is when the request came, if that was earlier than Generate; older sequences come before younger ones where
+	// memory is short.
+	Born time.Time
 }
 
 // Reason says why a sequence is complete.
@@ -92,6 +95,8 @@ type Stats struct {
 	PromptTokens int
 	Tokens       int // generated and handed over
 	Chunks       int // the prompt went out in so many
+	Cached       int // tokens of the prompt that no stage had to compute
+	Attempts     int // how often it was taken in anew, after a stage had no memory for it
 	Reason       Reason
 	Started      time.Time
 	First, Last  time.Time // arrival of the first and the last token; zero if there was none
@@ -107,7 +112,7 @@ var (
 	ErrDeadline = errors.New("deadline of the sequence has passed")
 	// ErrStop, returned by emit, ends the sequence without an error of Generate.
 	ErrStop = errors.New("stop the sequence")
-	// ErrNoMemory is wrapped by Stepper.NewSeq when the KV cache has no room.
+	// ErrNoMemory is wrapped by Seq.Reserve when the KV cache has no room.
 	ErrNoMemory = errors.New("no memory for the sequence")
 	// ErrServed: Serve was called for a stage that is served already.
 	ErrServed = errors.New("stage is already served")
@@ -154,6 +159,12 @@ type Limits struct {
 	LogitBytes int
 	// Life is how long a sequence may live if its request has no deadline. Default 1 h.
 	Life time.Duration
+	// Waiting is how many sequences may wait at a gateway for memory in the stages of one route, and WaitingTokens how many tokens
+	// they may have; more are refused as Overloaded. Default 256 and 262144. Running answers that wait again count, but
+	// are never refused.
+	Waiting, WaitingTokens int
+	// Patience is how long a sequence waits that has not begun. Default 30 s.
+	Patience time.Duration
 	// Tombstones is how many ended sequences a stage remembers. Default 4096.
 	Tombstones int
 }
@@ -172,6 +183,11 @@ func (l Limits) withDefaults() Limits {
 	def(&l.GroupDecodes, 64)
 	def(&l.LogitBytes, 8<<20)
 	def(&l.Tombstones, 4096)
+	def(&l.Waiting, 256)
+	def(&l.WaitingTokens, 1<<18)
+	if l.Patience <= 0 {
+		l.Patience = 30 * time.Second
+	}
 	if l.Life <= 0 {
 		l.Life = time.Hour
 	}
@@ -183,6 +199,7 @@ type Load struct {
 	Sequences  int // live at the stages of this node
 	QueuedRows int // waiting for a step
 	Driving    int // sequences this node is the gateway of
+	Waiting    int // of these, for memory in the stages
 }
 
 // Dropped counts frames that had no effect.
