@@ -24,8 +24,8 @@ type stepper struct {
 }
 
 // NewSeq implements pipeline.Stepper.
-func (s *stepper) NewSeq(max int) (pipeline.Seq, error) {
-	q, err := s.Stepper.NewSeq(max)
+func (s *stepper) NewSeq(max int, prefix []pipeline.Key) (pipeline.Seq, error) {
+	q, err := s.Stepper.NewSeq(max, prefix)
 	if err != nil {
 		return nil, err
 	}

@@ -91,11 +91,14 @@ func (a *answer) attempt(ctx context.Context, n int) (retry bool, err error) {
 		return false, nil // nothing is to be computed
 	}
 	sctx, span := a.s.cfg.Tracer.Start(ctx, "generate", slog.String("lamina.route", RouteString(route.Hops)), slog.Int("lamina.attempt", n), slog.Int("lamina.resumed_at", len(a.emitted)))
-	_, err = a.s.cfg.Driver.Generate(sctx, a.request(sctx, route), a.take)
+	stats, err := a.s.cfg.Driver.Generate(sctx, a.request(sctx, route), a.take)
+	if n == 0 {
+		a.result.CachedTokens = stats.Cached
+	}
 	if errors.Is(err, errStopped) || err != nil && a.done {
 		err = nil
 	}
-	span.Set(slog.Int("gen_ai.usage.output_tokens", len(a.emitted)))
+	span.Set(slog.Int("gen_ai.usage.output_tokens", len(a.emitted)), slog.Int("gen_ai.usage.cache_read.input_tokens", stats.Cached), slog.Int("lamina.taken_in", stats.Attempts))
 	span.End(err)
 	if err == nil {
 		return false, nil
@@ -184,7 +187,7 @@ func (a *answer) request(ctx context.Context, route Route) pipeline.Request {
 	tokens = append(append(tokens, a.prompt...), a.emitted...)
 	r := pipeline.Request{
 		Seq: sequenceID(), Model: a.m.Digest, Epoch: route.Epoch, Route: route.Hops, Tokens: tokens,
-		MaxNew: a.maxNew - len(a.emitted), Sampling: a.r.Sampling,
+		Born: a.begun, MaxNew: a.maxNew - len(a.emitted), Sampling: a.r.Sampling,
 		Tenant:         tenant(ctx),
 		PromptLogprobs: a.scores() && len(a.emitted) == 0,
 		Trace:          a.s.cfg.Tracer.Traceparent(ctx),

@@ -83,6 +83,7 @@ type Result struct {
 	Finish           FinishReason
 	StopString       string
 	PromptTokens     int
+	CachedTokens     int // of the prompt, that no node had to compute
 	CompletionTokens int
 	Timings          Timings
 }

@@ -26,6 +26,8 @@ func appendPayload(dst []byte, f *pipeline.Frame) ([]byte, byte, error) {
 		return appendMap(dst, openToWire(f.Open))
 	case f.Kind == pipeline.KindFail && f.Fail != nil:
 		return appendMap(dst, &failWire{Kind: uint8(f.Fail.Kind), Node: f.Fail.Node, Text: f.Fail.Text})
+	case f.Kind == pipeline.KindStep && len(f.X) > 0 && len(f.Tokens) > 0:
+		return appendTokens(appendFloats(dst, f.X), f.Tokens), typeGuess, nil
 	case f.Kind == pipeline.KindStep && len(f.X) > 0:
 		return appendFloats(dst, f.X), typeF32, nil
 	case f.Kind == pipeline.KindStep:
@@ -34,7 +36,11 @@ func appendPayload(dst []byte, f *pipeline.Frame) ([]byte, byte, error) {
 		return appendScores(dst, f.Scores), typeScores, nil
 	case f.Kind == pipeline.KindToken && f.Count == 1:
 		return binary.LittleEndian.AppendUint32(dst, uint32(f.ID)), typeI32, nil
-	case f.Kind == pipeline.KindToken, f.Kind == pipeline.KindCredit, f.Kind == pipeline.KindClose:
+	case f.Kind == pipeline.KindToken && f.Count > 1:
+		return appendTokens(dst, f.Tokens), typeI32, nil
+	case f.Kind == pipeline.KindClose && len(f.Keys) > 0:
+		return appendKeys(dst, f.Keys), typeKeys, nil
+	case f.Kind == pipeline.KindToken, f.Kind == pipeline.KindCredit, f.Kind == pipeline.KindClose, f.Kind == pipeline.KindReady:
 		return dst, typeNone, nil
 	}
 	return dst, 0, fmt.Errorf("%w: a frame of kind %v without its content", ErrProtocol, f.Kind)
@@ -78,6 +84,13 @@ func appendFloats(dst []byte, x []float32) []byte {
 func appendTokens(dst []byte, ids []int32) []byte {
 	for _, id := range ids {
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(id))
+	}
+	return dst
+}
+
+func appendKeys(dst []byte, keys []pipeline.Key) []byte {
+	for i := range keys {
+		dst = append(dst, keys[i][:]...)
 	}
 	return dst
 }
@@ -172,6 +185,9 @@ type openWire struct {
 	History        []byte     `msgpack:"history,omitempty"` // tokens as in a payload of type 1
 	Trace          string     `msgpack:"trace,omitempty"`
 	TTL            int64      `msgpack:"ttl_ms"`
+	Born           int64      `msgpack:"born_us"`
+	Keys           []byte     `msgpack:"keys,omitempty"` // as in a payload of type 7
+	Match          int        `msgpack:"match,omitempty"`
 }
 
 type hopWire struct {
@@ -205,7 +221,7 @@ func openToWire(o *pipeline.OpenRequest) *openWire {
 	w := &openWire{
 		Model: o.Model, Gateway: o.Gateway, Tenant: o.Tenant, Positions: o.Positions, Prompt: o.Prompt, Known: o.Known,
 		MaxNew: o.MaxNew, EOS: o.EOS, Sampling: paramsWire(o.Sampling), PromptLogprobs: o.PromptLogprobs, Trace: o.Trace, TTL: o.TTL.Milliseconds(),
-		History: appendTokens(nil, o.History),
+		History: appendTokens(nil, o.History), Born: o.Born, Keys: appendKeys(nil, o.Keys), Match: o.Match,
 	}
 	for _, h := range o.Route {
 		w.Route = append(w.Route, hopWire(h))
@@ -225,6 +241,8 @@ func (w *openWire) check() error {
 		}
 	}
 	switch {
+	case len(w.Keys)%keySize != 0 || len(w.Keys)/keySize > pipeline.MaxContext/pipeline.BlockLen || w.Match < 0 || w.Match > pipeline.MaxContext:
+		return fmt.Errorf("%w: %d bytes of keys, a match of %d positions", ErrProtocol, len(w.Keys), w.Match)
 	case len(w.Route) > pipeline.MaxHops || len(w.EOS) > pipeline.MaxEOS || len(w.History)%4 != 0:
 		return fmt.Errorf("%w: %d hops, %d end tokens, %d bytes of history", ErrProtocol, len(w.Route), len(w.EOS), len(w.History))
 	case max(w.Positions, w.Prompt, w.Known, w.MaxNew) > pipeline.MaxContext || min(w.Positions, w.Prompt, w.Known, w.MaxNew) < 0:
@@ -249,6 +267,7 @@ func (w *openWire) open() *pipeline.OpenRequest {
 		Model: w.Model, Gateway: w.Gateway, Tenant: w.Tenant, Positions: w.Positions, Prompt: w.Prompt, Known: w.Known,
 		MaxNew: w.MaxNew, EOS: w.EOS, Sampling: sample.Params(w.Sampling), PromptLogprobs: w.PromptLogprobs, Trace: w.Trace,
 		TTL: time.Duration(w.TTL) * time.Millisecond, History: readTokens(nil, w.History),
+		Born: w.Born, Keys: readKeys(w.Keys), Match: w.Match,
 	}
 	for _, h := range w.Route {
 		o.Route = append(o.Route, pipeline.Hop(h))

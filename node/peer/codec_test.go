@@ -28,6 +28,7 @@ func codecFrames() map[string]*pipeline.Frame {
 		Model: "sha256:0123", Route: []pipeline.Hop{{Node: "n1", First: 0, End: 3}, {Node: "n2", First: 3, End: 9}}, Gateway: "n3",
 		Positions: 300, Prompt: 100, Known: 101, MaxNew: 200, EOS: []int32{2, 7}, Sampling: sample.Default(), PromptLogprobs: true,
 		History: []int32{5, -1, 1 << 30}, Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", TTL: 90 * time.Second,
+		Tenant: "key1", Born: 1 << 50, Keys: []pipeline.Key{{1, 2, 15: 3}, {4}}, Match: 128,
 	}
 	open.Sampling.Seed, open.Sampling.LogitBias = math.MaxUint64, map[int32]float32{3: -100, 9: 0.5}
 	tok := sample.Token{ID: 77, Logprob: -0.25, Top: []sample.Alt{{ID: 77, Logprob: -0.25}, {ID: 3, Logprob: -4}}}
@@ -40,6 +41,10 @@ func codecFrames() map[string]*pipeline.Frame {
 		"bare open":    id(pipeline.Frame{Kind: pipeline.KindOpen, Open: &pipeline.OpenRequest{}}),
 		"tokens":       id(pipeline.Frame{Kind: pipeline.KindStep, Flags: pipeline.FlagPrompt, Pos: 7, Count: 3, Tokens: []int32{1, -2, math.MaxInt32}}),
 		"activations":  id(pipeline.Frame{Kind: pipeline.KindStep, Flags: pipeline.FlagSample, Pos: 9, Count: 2, X: []float32{1, -0.5, 3e38, 1e-45, 0, 2}}),
+		"guesses":      id(pipeline.Frame{Kind: pipeline.KindStep, Flags: pipeline.FlagSample, Pos: 9, Count: 3, X: []float32{1, 2, 3, 4, 5, -6}, Tokens: []int32{-1, 0x7FC12345}}),
+		"guessed":      id(pipeline.Frame{Kind: pipeline.KindToken, Pos: 101, Count: 3, Tokens: []int32{5, -1, 7}}),
+		"ready":        id(pipeline.Frame{Kind: pipeline.KindReady, Flags: pipeline.FlagCopy, Pos: 64}),
+		"names":        id(pipeline.Frame{Kind: pipeline.KindClose, Flags: pipeline.FlagLast | pipeline.FlagEOS, Count: 2, Keys: []pipeline.Key{{1, 2, 15: 3}, {4}}}),
 		"token":        id(pipeline.Frame{Kind: pipeline.KindToken, Flags: pipeline.FlagCopy, Pos: 101, Count: 1, ID: 77}),
 		"last":         id(pipeline.Frame{Kind: pipeline.KindToken, Flags: pipeline.FlagLast | pipeline.FlagEOS, Pos: 101, Count: 1, ID: 2}),
 		"none":         id(pipeline.Frame{Kind: pipeline.KindToken, Flags: pipeline.FlagLast, Pos: 100}),
@@ -102,7 +107,7 @@ func TestFrameRoundTrip(t *testing.T) {
 		var want []*pipeline.Frame
 		var enc encoder
 		for name, f := range codecFrames() {
-			if parts && (f.Kind == pipeline.KindCredit || f.Kind == pipeline.KindClose || f.Count == 0 && f.Kind == pipeline.KindToken) {
+			if parts && (f.Kind == pipeline.KindCredit || f.Kind == pipeline.KindReady || f.Kind == pipeline.KindClose && f.Count == 0 || f.Count == 0 && f.Kind == pipeline.KindToken) {
 				continue // nothing to cut
 			}
 			got, err := decode(encodeForm(t, f, parts))
@@ -297,13 +302,14 @@ func TestFrameHostile(t *testing.T) {
 		"part of a row":      patched(activations, offCount, 4),
 		"huge count":         patched(activations, offCount, 0, 0, 0, 0x80),
 		"huge position":      patched(activations, offPos, 1, 0, 0, 1),
-		"tokens in a token":  seal(append(patched(token, offCount, 2), 1, 2, 3, 4), bound),
+		"half a token":       seal(append(patched(token, offCount, 2), 1, 2), bound),
+		"a guess of one row": patched(encode(t, frames["guesses"]), offCount, 1),
+		"half a name":        patched(encode(t, frames["names"]), offCount, 3),
 		"more alternatives":  patched(scores, headerSize+8, 3),
 		"many alternatives":  patched(scores, headerSize+8, 0xff, 0xff, 0xff, 0xff),
 		"scores for more":    patched(scores, offCount, 3),
-		"two scores a token": patched(scores, offFlags, 0),
 		"empty map":          patched(encode(t, frames["credit"]), offKind, 1, 0, typeMap),
-		"no such fail":       patched(encode(t, frames["fail"]), headerSize+6, 11),
+		"no such fail":       patched(encode(t, frames["fail"]), headerSize+6, 99),
 		"open of a fail":     patched(encode(t, frames["fail"]), offKind, 1),
 
 		"an id never bound":        patched(token, offID, 1),

@@ -224,9 +224,9 @@ func (p *payload) read(r *bufio.Reader) error {
 		p.rest -= len(b)
 		p.sum = crc32.Update(p.sum, castagnoli, b)
 		switch {
-		case p.typ == typeF32:
+		case p.typ == typeF32 || p.typ == typeGuess:
 			p.f.X = readFloats(p.f.X, b)
-		case p.typ == typeI32 && p.f.Kind == pipeline.KindStep:
+		case p.typ == typeI32 && (p.f.Kind == pipeline.KindStep || p.f.Count > 1):
 			p.f.Tokens = readTokens(p.f.Tokens, b)
 		case p.typ == typeI32:
 			p.f.ID = int32(binary.LittleEndian.Uint32(b))
@@ -241,10 +241,11 @@ func (p *payload) read(r *bufio.Reader) error {
 // finish reads what can be read of the whole payload only.
 func (p *payload) finish() error {
 	f := p.f
-	if f.Kind == pipeline.KindToken && f.Flags&pipeline.FlagPrompt == 0 && f.Count > 1 {
-		return fmt.Errorf("%w: %d tokens in a token frame", ErrProtocol, f.Count)
-	}
 	switch {
+	case p.typ == typeKeys:
+		f.Keys = readKeys(p.whole)
+	case p.typ == typeGuess:
+		splitGuess(f)
 	case p.typ == typeScores:
 		return readScores(f, p.whole)
 	case f.Kind == pipeline.KindOpen:
@@ -253,4 +254,25 @@ func (p *payload) finish() error {
 		return readFail(f, p.whole)
 	}
 	return nil
+}
+
+// readKeys reads what appendKeys wrote.
+func readKeys(b []byte) []pipeline.Key {
+	if len(b) == 0 {
+		return nil
+	}
+	keys := make([]pipeline.Key, len(b)/keySize) // bounded: by bytes that have come
+	for i := range keys {
+		keys[i] = pipeline.Key(b[i*keySize:])
+	}
+	return keys
+}
+
+// splitGuess takes the tokens from the end of the rows, as which they were read.
+func splitGuess(f *pipeline.Frame) {
+	rows := len(f.X) - int(f.Count-1)
+	for _, x := range f.X[rows:] {
+		f.Tokens = append(f.Tokens, int32(math.Float32bits(x)))
+	}
+	f.X = f.X[:rows]
 }

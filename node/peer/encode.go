@@ -134,7 +134,7 @@ func (e *encoder) record(dst []byte, f *pipeline.Frame, id uint32, parts bool) (
 
 // appendParts appends the payload cut into parts, each with a header of its own, and returns its length.
 func (e *encoder) appendParts(dst []byte, f *pipeline.Frame) ([]byte, int, byte, error) {
-	if f.Kind == pipeline.KindStep && len(f.X) > 0 {
+	if f.Kind == pipeline.KindStep && len(f.X) > 0 && len(f.Tokens) == 0 {
 		dst = slices.Grow(dst, 4*len(f.X)+headerSize*(4*len(f.X)/partBytes+1))
 		for x := range slices.Chunk(f.X, partBytes/4) {
 			start := len(dst)

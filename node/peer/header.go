@@ -40,6 +40,8 @@ const (
 	typeScores = 4 // Count tokens with log probabilities
 	typeBind   = 5 // an address
 	typePart   = 6 // bytes of another payload
+	typeKeys   = 7 // Count names of blocks
+	typeGuess  = 8 // Count rows of activations, then Count-1 tokens
 )
 
 // How a payload travels.
@@ -54,7 +56,8 @@ const (
 	// maxPart is how large a part may be that is taken.
 	maxPart = 64 << 10
 	// maxIDs bounds the ids of a link.
-	maxIDs = 4096
+	maxIDs  = 4096
+	keySize = len(pipeline.Key{})
 	// bindSize is an address: sequence, epoch, attempt, stage and two bytes of zero.
 	bindSize = 24
 )
@@ -120,13 +123,14 @@ func recordSize(h []byte) int {
 }
 
 // payloads says which types of payload a kind of the pipeline may have, as a set of bits.
-var payloads = [...]uint8{
+var payloads = [...]uint16{
 	pipeline.KindOpen:   1 << typeMap,
-	pipeline.KindStep:   1<<typeI32 | 1<<typeF32,
+	pipeline.KindStep:   1<<typeI32 | 1<<typeF32 | 1<<typeGuess,
 	pipeline.KindToken:  1<<typeNone | 1<<typeI32 | 1<<typeScores,
 	pipeline.KindCredit: 1 << typeNone,
-	pipeline.KindClose:  1 << typeNone,
+	pipeline.KindClose:  1<<typeNone | 1<<typeKeys,
 	pipeline.KindFail:   1 << typeMap,
+	pipeline.KindReady:  1 << typeNone,
 }
 
 // checkHeader refuses a header that cannot be right, before anything is taken for its payload of at most most bytes.
@@ -139,7 +143,7 @@ func checkHeader(h []byte, most uint32) error {
 		return checkOwn(h)
 	}
 	switch {
-	case int(kind) >= len(payloads) || typ > typeScores || payloads[kind]&(1<<typ) == 0:
+	case int(kind) >= len(payloads) || typ > typeGuess || payloads[kind]&(1<<typ) == 0:
 		return fmt.Errorf("%w: a frame of kind %d with a payload of type %d", ErrProtocol, kind, typ)
 	case !pipeline.Flags(h[offFlags]).Valid() || h[offForm] > formParts || h[offForm] == formParts && length == 0:
 		return fmt.Errorf("%w: flags %#x or form %d are not of this version", ErrProtocol, h[offFlags], h[offForm])
@@ -180,6 +184,11 @@ func checkLength(typ byte, length, count uint32) error {
 		ok = count > 0 && uint64(length) == 4*uint64(count)
 	case typeF32:
 		ok = count > 0 && length > 0 && uint64(length)%(4*uint64(count)) == 0
+	case typeKeys:
+		ok = count > 0 && uint64(length) == uint64(keySize)*uint64(count)
+	case typeGuess:
+		tokens := 4 * (uint64(count) - 1)
+		ok = count > 1 && uint64(length) > tokens && (uint64(length)-tokens)%(4*uint64(count)) == 0
 	case typeScores:
 		ok = count > 0 && length%4 == 0 && uint64(length) >= 12*uint64(count)
 	case typeMap:

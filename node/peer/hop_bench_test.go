@@ -55,8 +55,14 @@ func (q *busySeq) Len() int     { return q.n }
 func (q *busySeq) Rewind(n int) { q.n = n }
 func (q *busySeq) Free()        {}
 
-func (s *busyStepper) Shape() pipeline.Shape            { return s.shape }
-func (s *busyStepper) NewSeq(int) (pipeline.Seq, error) { return &busySeq{}, nil }
+func (q *busySeq) Reserve(int) error   { return nil }
+func (q *busySeq) Name([]pipeline.Key) {}
+
+func (s *busyStepper) Shape() pipeline.Shape { return s.shape }
+func (s *busyStepper) Capacity() int         { return 0 }
+func (s *busyStepper) NewSeq(int, []pipeline.Key) (pipeline.Seq, error) {
+	return &busySeq{}, nil
+}
 
 func (s *busyStepper) Step(batch []pipeline.Rows) ([][]float32, error) {
 	for until := time.Now().Add(s.step); time.Now().Before(until); {

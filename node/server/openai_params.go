@@ -186,12 +186,25 @@ type openAIUsage struct {
 	PromptTokens     int `json:"prompt_tokens"`
 	CompletionTokens int `json:"completion_tokens"`
 	TotalTokens      int `json:"total_tokens"`
+	// Details is left out when nothing was cached.
+	Details *promptDetails `json:"prompt_tokens_details,omitempty"`
+}
+
+// promptDetails tells what became of the prompt's tokens.
+type promptDetails struct {
+	CachedTokens int `json:"cached_tokens"`
 }
 
 // add counts one answer; newPrompt says that it is the first to its prompt.
 func (u *openAIUsage) add(res infer.Result, newPrompt bool) {
 	if newPrompt {
 		u.PromptTokens += res.PromptTokens
+		if res.CachedTokens > 0 {
+			if u.Details == nil {
+				u.Details = new(promptDetails)
+			}
+			u.Details.CachedTokens += res.CachedTokens
+		}
 	}
 	u.CompletionTokens += res.CompletionTokens
 	u.TotalTokens = u.PromptTokens + u.CompletionTokens

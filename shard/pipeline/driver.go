@@ -220,7 +220,7 @@ func (d *driver) park(why *Failure) {
 	d.why = why
 	d.close(FlagEOS)
 	d.attempt++
-	d.parked = true
+	d.parked, d.ready = true, false
 }
 
 // close closes the attempt at every hop.

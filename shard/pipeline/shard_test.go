@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -169,6 +170,82 @@ func (m *tinyModel) cut(t *testing.T, hops, chunk, seqs int, want map[uint64][]T
 		})
 	}
 	wg.Wait()
+}
+
+// TestModelsReuseWhatIsCached: real arithmetic again. The same prompt, prompts that begin alike, and the next turn of a conversation
+// take what is cached of those before, in every split; with memory for less than all, sequences are preempted. The tokens and the bits
+// of their log probabilities stay those of the uncut model that computes everything.
+func TestModelsReuseWhatIsCached(t *testing.T) {
+	m := newTiny(t, tiny.Llama(tiny.Config{Layers: 5, Seed: 1, Context: 512}))
+	whole := m.open(0, 5, 0)
+	for _, hops := range []int{1, 2, 3} {
+		for _, blocks := range []int{0, 8} {
+			l := &lab{t: t, m: NewMemory(), hosts: map[string]*Host{}, closed: map[string]int{}}
+			for i, sp := range spans(5, hops) {
+				name := fmt.Sprintf("n%d", i)
+				budget := int64(0)
+				if blocks > 0 {
+					budget = m.info.KVBytes(shard.Span{First: sp[0], End: sp[1]}, blocks*BlockLen)
+				}
+				h := l.host(name, Limits{ChunkRows: 48})
+				if err := h.Serve(StageKey{Model: "m", Epoch: 5, Index: i}, ForShard(m.open(sp[0], sp[1], budget))); err != nil {
+					t.Fatal(err)
+				}
+				l.route = append(l.route, Hop{name, sp[0], sp[1]})
+			}
+			m.turns(t, l, whole, hops, blocks)
+			l.close()
+		}
+	}
+}
+
+func (m *tinyModel) turns(t *testing.T, l *lab, whole *shard.Shard, hops, blocks int) {
+	var mu sync.Mutex
+	attempts := 0
+	ask := func(r Request, least int) []Token {
+		got, stats, err := l.generate(context.Background(), "n0", r)
+		if err == nil {
+			mu.Lock()
+			attempts += stats.Attempts
+			err = sameTokens(got, m.alone(whole, r))
+			mu.Unlock()
+		}
+		if err != nil || stats.Cached < least {
+			t.Errorf("%d stages, %d blocks, sequence %d: %d tokens were cached, want %d; error %v", hops, blocks, r.Seq, stats.Cached, least, err)
+		}
+		return got
+	}
+	r := m.request(1, l.route)
+	r.MaxNew, r.PromptLogprobs = 70, false
+	for len(r.Tokens) < 150 {
+		r.Tokens = append(r.Tokens, int32(len(r.Tokens)*7%m.info.Vocab))
+	}
+	got := ask(r, 0)
+	r.Seq, r.Sampling.Seed = 2, 99
+	ask(r, 128)
+	r.Seq, r.Sampling.Seed = 3, 1
+	for _, tok := range got {
+		r.Tokens = append(r.Tokens, tok.ID)
+	}
+	r.Tokens = append(r.Tokens, 5, 6, 7)
+	ask(r, 192) // of 150 and 70
+	var wg sync.WaitGroup
+	for i := range 5 {
+		wg.Go(func() {
+			r := r
+			r.Seq, r.Sampling.Seed, r.MaxNew = uint64(10+i), uint64(i), 80
+			r.Tokens = append(slices.Clone(r.Tokens[:100+20*i]), int32(i))
+			ask(r, 0)
+		})
+	}
+	wg.Wait()
+	if blocks > 0 && attempts <= 8 {
+		t.Errorf("%d stages: %d attempts for 8 sequences, with memory for less than three at a time", hops, attempts)
+	}
+	r.Seq, r.Tenant = 4, "another"
+	if _, stats, err := l.generate(context.Background(), "n0", r); err != nil || stats.Cached != 0 {
+		t.Errorf("another tenant: %d tokens were cached, error %v", stats.Cached, err)
+	}
 }
 
 func TestForShardErrors(t *testing.T) {
