@@ -1,6 +1,9 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"sync"
+)
 
 // ConvShape describes a convolution over up to three axes: depth, height, width. One over fewer axes has a kernel of 1
 // along the first ones. Zero strides, dilations and groups count as 1.
@@ -19,6 +22,7 @@ type Conv struct {
 	groups []*Matrix // of a group: rows are channels of the result, columns taps times channels
 	depth  *depthwise
 	zero   []float32 // what lies outside of the input
+	room   sync.Pool // of *[]int: where the rows of a part are
 }
 
 // fill replaces zeros by their meaning.
@@ -113,7 +117,7 @@ func (c *Conv) Run(w *Workers, y, x []float32, n int, in [3]int, fuse Fuse) {
 	}
 	ci, co := s.In/s.Groups, s.Out/s.Groups
 	for g, m := range c.groups {
-		p := floatProduct{x: x[g*ci:], zero: c.zero, conv: v, y: y[g*co:], ldy: s.Out, rows: rows, m: m,
+		p := floatProduct{x: x[g*ci:], zero: c.zero, room: &c.room, conv: v, y: y[g*co:], ldy: s.Out, rows: rows, m: m,
 			taps: s.taps(), k: ci, fuse: fuse}
 		if fuse.Bias != nil {
 			p.fuse.Bias = fuse.Bias[g*co : (g+1)*co]
@@ -178,60 +182,90 @@ type convWindow struct {
 	inside [3]bool
 }
 
-// windows finds those of some result pixels.
-func (v *convInput) windows(ws []convWindow, first int) {
-	x := first % v.out[2]
-	rest := first / v.out[2]
-	y := rest % v.out[1]
-	rest /= v.out[1]
-	z, n := rest%v.out[0], rest/v.out[0]
+// convCursor is a result pixel.
+type convCursor struct{ n, z, y, x int }
+
+// cursor finds a result pixel by its number.
+func (v *convInput) cursor(pixel int) convCursor {
+	line, plane := pixel/v.out[2], pixel/v.out[2]/v.out[1]
+	return convCursor{n: plane / v.out[0], z: plane % v.out[0], y: line % v.out[1], x: pixel % v.out[2]}
+}
+
+// windows finds the windows of result pixels from a cursor on, and moves it behind them.
+func (v *convInput) windows(ws []convWindow, c *convCursor) {
+	var line convWindow
+	fresh := true
 	for i := range ws {
-		w := &ws[i]
-		w.at = [3]int{z*v.stride[0] - v.pad[0], y*v.stride[1] - v.pad[1], x*v.stride[2] - v.pad[2]}
-		w.bytes = (((n*v.in[0]+w.at[0])*v.in[1]+w.at[1])*v.in[2] + w.at[2]) * v.pix
-		for a := range 3 {
-			w.inside[a] = w.at[a]+v.low[a] >= 0 && w.at[a]+v.high[a] < v.in[a]
+		if fresh {
+			line.at = [3]int{c.z*v.stride[0] - v.pad[0], c.y*v.stride[1] - v.pad[1], c.x*v.stride[2] - v.pad[2]}
+			line.bytes = (((c.n*v.in[0]+line.at[0])*v.in[1]+line.at[1])*v.in[2] + line.at[2]) * v.pix
+			for a := range 2 {
+				line.inside[a] = line.at[a]+v.low[a] >= 0 && line.at[a]+v.high[a] < v.in[a]
+			}
+			fresh = false
 		}
-		if x++; x < v.out[2] {
-			continue
-		}
-		x = 0
-		if y++; y < v.out[1] {
-			continue
-		}
-		y = 0
-		if z++; z == v.out[0] {
-			z, n = 0, n+1
+		line.inside[2] = line.at[2]+v.low[2] >= 0 && line.at[2]+v.high[2] < v.in[2]
+		ws[i] = line
+		line.at[2] += v.stride[2]
+		line.bytes += v.stride[2] * v.pix
+		if c.x++; c.x == v.out[2] {
+			fresh, c.x = true, 0
+			if c.y++; c.y == v.out[1] {
+				c.y = 0
+				if c.z++; c.z == v.out[0] {
+					c.z, c.n = 0, c.n+1
+				}
+			}
 		}
 	}
 }
 
-// locate writes where each tap of some result pixels is: at[tap*rows+r], in bytes. If the taps along the width of all
+// locate writes where each tap of some result pixels from a cursor on is, which it moves behind them: at[tap*rows+r], in bytes. If the taps along the width of all
 // pixels are one piece each, it writes the first ones of these only. It returns how many taps a piece has.
-func (v *convInput) locate(at []int, first, rows int) int {
+func (v *convInput) locate(at []int, c *convCursor, rows int) int {
+	if v.locateInside(at, c, rows) {
+		return max(v.merged, 1)
+	}
 	var room [maxFloatRows]convWindow
 	ws := room[:rows]
-	v.windows(ws, first)
-	merged, whole := max(v.merged, 1), true
+	v.windows(ws, c)
+	merged := max(v.merged, 1)
 	for r := range ws {
-		i := &ws[r].inside
-		if !i[2] {
+		if !ws[r].inside[2] {
 			merged = 1
 		}
-		whole = whole && i[0] && i[1] && i[2]
-	}
-	if whole {
-		for t := 0; t < len(v.taps); t += merged {
-			off := v.taps[t]
-			for r := range ws {
-				at[r] = ws[r].bytes + off
-			}
-			at = at[rows:]
-		}
-		return merged
 	}
 	v.locateEdge(at, ws, merged)
 	return merged
+}
+
+// locateInside is locate for pixels of one row whose taps are all inside, which most are; it says whether they are.
+func (v *convInput) locateInside(at []int, c *convCursor, rows int) bool {
+	if c.x+rows > v.out[2] {
+		return false
+	}
+	first := [3]int{c.z*v.stride[0] - v.pad[0], c.y*v.stride[1] - v.pad[1], c.x*v.stride[2] - v.pad[2]}
+	for a, p := range first {
+		if p+v.low[a] < 0 || p+v.high[a] >= v.in[a] {
+			return false
+		}
+	}
+	if first[2]+(rows-1)*v.stride[2]+v.high[2] >= v.in[2] {
+		return false
+	}
+	base, step := (((c.n*v.in[0]+first[0])*v.in[1]+first[1])*v.in[2]+first[2])*v.pix, v.stride[2]*v.pix
+	for t := 0; t < len(v.taps); t += max(v.merged, 1) {
+		o := base + v.taps[t]
+		for r := range at[:rows] {
+			at[r] = o
+			o += step
+		}
+		at = at[rows:]
+	}
+	if c.x += rows; c.x == v.out[2] {
+		*c = v.cursor(((c.n*v.out[0]+c.z)*v.out[1] + c.y + 1) * v.out[2])
+	}
+	return true
 }
 
 // locateEdge is locate for windows that are partly outside.

@@ -105,7 +105,8 @@ func (s *pixelStrip) line(a, b int) int {
 	}
 	j, v := s.j, s.j.v
 	var w [1]convWindow
-	v.windows(w[:], a)
+	cursor := v.cursor(a)
+	v.windows(w[:], &cursor)
 	rows := 0
 	for _, z := range v.axes[0] {
 		for _, y := range v.axes[1] {

@@ -79,12 +79,16 @@ func (j *pixelJob) part(part int) {
 
 // span does the result pixels from from to to-1.
 func (s *pixelStrip) span(from, to int) {
+	if from >= to {
+		return
+	}
+	cursor := s.j.v.cursor(from)
 	tiles := (to - from + pixelRows - 1) / pixelRows
 	for t := range tiles {
 		first := from + (to-from)*t/tiles
 		s.rows = from + (to-from)*(t+1)/tiles - first
 		s.at = s.room[:s.rows*len(s.j.v.taps)]
-		s.j.v.locate(s.at, first, s.rows)
+		s.j.v.locate(s.at, &cursor, s.rows)
 		s.tile(first)
 		safepoint()
 	}

@@ -3,6 +3,7 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"sync"
 )
 
 // Fuse says what a product of float weights does besides multiplying. The zero value does nothing.
@@ -41,6 +42,7 @@ type floatProduct struct {
 	x, zero []float32
 	ldx     int
 	conv    *convInput // where rows are, if not ldx apart
+	room    *sync.Pool // of *[]int, for conv
 	y       []float32
 	ldy     int
 	rows    int
@@ -131,10 +133,26 @@ func (p *floatProduct) part(i int) {
 	tiles := (p.rows + p.tile - 1) / p.tile
 	n := panels(p.m.Rows)
 	s.first, s.end = n*chunk/p.chunks, n*(chunk+1)/p.chunks
-	s.locate(tiles*block/p.blocks, tiles*(block+1)/p.blocks, tiles)
+	from, to := tiles*block/p.blocks, tiles*(block+1)/p.blocks
+	if s.at = s.atRoom[:]; p.conv != nil {
+		room := p.placesFor((to - from) * p.tile * p.taps)
+		defer p.room.Put(room)
+		s.at = *room
+	}
+	s.locate(from, to, tiles)
 	for i := range p.segments {
 		s.segment(i)
 	}
+}
+
+// placesFor returns room for the places of the rows of a convolution.
+func (p *floatProduct) placesFor(n int) *[]int {
+	room, _ := p.room.Get().(*[]int)
+	if room == nil || len(*room) < n {
+		room = new([]int)
+		*room = make([]int, n)
+	}
+	return room
 }
 
 // floatStrip is a part on its way through the segments.
@@ -165,18 +183,19 @@ type floatRun struct {
 func (s *floatStrip) locate(from, to, all int) {
 	p := s.p
 	few, more := p.rows/all, p.rows%all
-	s.runs, s.at = s.runRoom[:0], s.atRoom[:]
-	if n := (to - from) * (few + 1) * p.taps; n > len(s.at) {
-		s.at = make([]int, n)
-	}
+	s.runs = s.runRoom[:0]
 	at := s.at
+	var cursor convCursor
+	if p.conv != nil {
+		cursor = p.conv.cursor(from*few + min(from, more))
+	}
 	for t := from; t < to; t++ {
 		first, rows, merged := t*few+min(t, more), few, 1
 		if t < more {
 			rows++
 		}
 		if p.conv != nil {
-			merged = p.conv.locate(at, first, rows)
+			merged = p.conv.locate(at, &cursor, rows)
 		} else {
 			for r := range rows {
 				at[r] = 4 * (first + r) * p.ldx

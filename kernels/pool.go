@@ -72,7 +72,8 @@ func pool(w *Workers, j *pixelJob, n int, in [3]int, s PoolShape) {
 func (j *pixelJob) counts(count []float32, at []int, first int) {
 	var room [pixelRows]convWindow
 	if j.countPad {
-		j.v.windows(room[:len(count)], first)
+		cursor := j.v.cursor(first)
+		j.v.windows(room[:len(count)], &cursor)
 	}
 	for r := range count {
 		n := 0
