@@ -4,7 +4,7 @@ package kernels
 
 // floatRows returns the rows of a full tile, and floatPanels how many panels a tile of some rows takes at once.
 func floatRows() int {
-	if active == avx512 {
+	if active.zmm() {
 		return 10
 	}
 	return 6
@@ -12,7 +12,7 @@ func floatRows() int {
 
 func floatPanels(rows int) int {
 	switch {
-	case active == avx512:
+	case active.zmm():
 		if rows <= 3 {
 			return 4
 		}
@@ -37,11 +37,11 @@ func gemmFast(c *floatCall) bool {
 	x, zero, at, w, y, bias := &c.x[0], &c.zero[0], &c.at[0], &c.w[0], &c.y[0], &c.bias[0]
 	stride, skip := 4*c.stride, 8*(c.every-c.taps*c.rows)
 	switch {
-	case active == avx512 && c.typ == F32:
+	case active.zmm() && c.typ == F32:
 		gemmF32AVX512(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
-	case active == avx512 && c.typ == F16:
+	case active.zmm() && c.typ == F16:
 		gemmF16AVX512(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
-	case active == avx512:
+	case active.zmm():
 		gemmBF16AVX512(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
 	case c.typ == F16:
 		gemmF16AVX2(x, zero, at, c.taps, c.k, w, c.step, y, stride, bias, c.how, c.low, c.high, shape, c.tiles, skip)
