@@ -6,7 +6,7 @@ package kernels
 func peakSeconds() float64 {
 	const n = 2000
 	switch active {
-	case avx512:
+	case avx512bw, avx512:
 		return seconds(func() { fmaPeakAVX512(n) }) / (n * 12 * 32)
 	case avx2:
 		return seconds(func() { fmaPeakAVX2(n) }) / (n * 12 * 16)
