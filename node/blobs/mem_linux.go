@@ -66,3 +66,6 @@ func freeSpace(root *os.Root) (int64, bool) {
 	}
 	return int64(st.Bavail) * int64(st.Bsize), true
 }
+
+// forgetPages asks the kernel to drop what it holds of a file; pages that somebody has mapped stay.
+func forgetPages(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
