@@ -5792,6 +5792,3395 @@ store6:
 	BNE tiles6
 	RET
 
+// func depthNEON(a *float32, zero *float32, at *int, taps int, y *float32, stride int, rows int, blocks int, w *float32, bias *float32, how int, low float32, high float32)
+TEXT ·depthNEON(SB), NOSPLIT, $0-96
+	MOVD a+0(FP), R0
+	MOVD zero+8(FP), R1
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD rows+48(FP), R6
+	MOVD blocks+56(FP), R7
+	MOVD w+64(FP), R9
+	MOVD bias+72(FP), R10
+	MOVD how+80(FP), R11
+	CMP $2, R6
+	BEQ rows2
+	CMP $3, R6
+	BEQ rows3
+	CMP $4, R6
+	BEQ rows4
+	CMP $5, R6
+	BEQ rows5
+	CMP $6, R6
+	BEQ rows6
+rows1:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	FMOVQ 0(R10), F0
+	FMOVQ 16(R10), F1
+	FMOVQ 32(R10), F2
+	FMOVQ 48(R10), F3
+	ADD $64, R10
+	TBZ $0, R11, tap1
+	MOVD R4, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+tap1:
+	FMOVQ 0(R9), F24
+	FMOVQ 16(R9), F25
+	FMOVQ 32(R9), F26
+	FMOVQ 48(R9), F27
+	ADD $64, R9
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf80 // fmla v0.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf81 // fmla v1.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf82 // fmla v2.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf83 // fmla v3.4s, v28.4s, v27.4s
+	SUBS $1, R3
+	BNE tap1
+	TBZ $1, R11, store1
+	FMOVS low+88(FP), F24
+	WORD $0x4e040718 // dup v24.4s, v24.s[0]
+	FMOVS high+92(FP), F25
+	WORD $0x4e040739 // dup v25.4s, v25.s[0]
+	WORD $0x6ea0e71c // fcmgt v28.4s, v24.4s, v0.4s
+	WORD $0x6eb9e41d // fcmgt v29.4s, v0.4s, v25.4s
+	WORD $0x6ebc1f00 // bit v0.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f20 // bit v0.16b, v25.16b, v29.16b
+	WORD $0x6ea1e71c // fcmgt v28.4s, v24.4s, v1.4s
+	WORD $0x6eb9e43d // fcmgt v29.4s, v1.4s, v25.4s
+	WORD $0x6ebc1f01 // bit v1.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f21 // bit v1.16b, v25.16b, v29.16b
+	WORD $0x6ea2e71c // fcmgt v28.4s, v24.4s, v2.4s
+	WORD $0x6eb9e45d // fcmgt v29.4s, v2.4s, v25.4s
+	WORD $0x6ebc1f02 // bit v2.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f22 // bit v2.16b, v25.16b, v29.16b
+	WORD $0x6ea3e71c // fcmgt v28.4s, v24.4s, v3.4s
+	WORD $0x6eb9e47d // fcmgt v29.4s, v3.4s, v25.4s
+	WORD $0x6ebc1f03 // bit v3.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f23 // bit v3.16b, v25.16b, v29.16b
+store1:
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows1
+	RET
+rows2:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	FMOVQ 0(R10), F0
+	FMOVQ 16(R10), F1
+	FMOVQ 32(R10), F2
+	FMOVQ 48(R10), F3
+	FMOVQ 0(R10), F4
+	FMOVQ 16(R10), F5
+	FMOVQ 32(R10), F6
+	FMOVQ 48(R10), F7
+	ADD $64, R10
+	TBZ $0, R11, tap2
+	MOVD R4, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+tap2:
+	FMOVQ 0(R9), F24
+	FMOVQ 16(R9), F25
+	FMOVQ 32(R9), F26
+	FMOVQ 48(R9), F27
+	ADD $64, R9
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf80 // fmla v0.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf81 // fmla v1.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf82 // fmla v2.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf83 // fmla v3.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf84 // fmla v4.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf85 // fmla v5.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf86 // fmla v6.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf87 // fmla v7.4s, v28.4s, v27.4s
+	SUBS $1, R3
+	BNE tap2
+	TBZ $1, R11, store2
+	FMOVS low+88(FP), F24
+	WORD $0x4e040718 // dup v24.4s, v24.s[0]
+	FMOVS high+92(FP), F25
+	WORD $0x4e040739 // dup v25.4s, v25.s[0]
+	WORD $0x6ea0e71c // fcmgt v28.4s, v24.4s, v0.4s
+	WORD $0x6eb9e41d // fcmgt v29.4s, v0.4s, v25.4s
+	WORD $0x6ebc1f00 // bit v0.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f20 // bit v0.16b, v25.16b, v29.16b
+	WORD $0x6ea1e71c // fcmgt v28.4s, v24.4s, v1.4s
+	WORD $0x6eb9e43d // fcmgt v29.4s, v1.4s, v25.4s
+	WORD $0x6ebc1f01 // bit v1.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f21 // bit v1.16b, v25.16b, v29.16b
+	WORD $0x6ea2e71c // fcmgt v28.4s, v24.4s, v2.4s
+	WORD $0x6eb9e45d // fcmgt v29.4s, v2.4s, v25.4s
+	WORD $0x6ebc1f02 // bit v2.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f22 // bit v2.16b, v25.16b, v29.16b
+	WORD $0x6ea3e71c // fcmgt v28.4s, v24.4s, v3.4s
+	WORD $0x6eb9e47d // fcmgt v29.4s, v3.4s, v25.4s
+	WORD $0x6ebc1f03 // bit v3.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f23 // bit v3.16b, v25.16b, v29.16b
+	WORD $0x6ea4e71c // fcmgt v28.4s, v24.4s, v4.4s
+	WORD $0x6eb9e49d // fcmgt v29.4s, v4.4s, v25.4s
+	WORD $0x6ebc1f04 // bit v4.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f24 // bit v4.16b, v25.16b, v29.16b
+	WORD $0x6ea5e71c // fcmgt v28.4s, v24.4s, v5.4s
+	WORD $0x6eb9e4bd // fcmgt v29.4s, v5.4s, v25.4s
+	WORD $0x6ebc1f05 // bit v5.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f25 // bit v5.16b, v25.16b, v29.16b
+	WORD $0x6ea6e71c // fcmgt v28.4s, v24.4s, v6.4s
+	WORD $0x6eb9e4dd // fcmgt v29.4s, v6.4s, v25.4s
+	WORD $0x6ebc1f06 // bit v6.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f26 // bit v6.16b, v25.16b, v29.16b
+	WORD $0x6ea7e71c // fcmgt v28.4s, v24.4s, v7.4s
+	WORD $0x6eb9e4fd // fcmgt v29.4s, v7.4s, v25.4s
+	WORD $0x6ebc1f07 // bit v7.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f27 // bit v7.16b, v25.16b, v29.16b
+store2:
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows2
+	RET
+rows3:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	FMOVQ 0(R10), F0
+	FMOVQ 16(R10), F1
+	FMOVQ 32(R10), F2
+	FMOVQ 48(R10), F3
+	FMOVQ 0(R10), F4
+	FMOVQ 16(R10), F5
+	FMOVQ 32(R10), F6
+	FMOVQ 48(R10), F7
+	FMOVQ 0(R10), F8
+	FMOVQ 16(R10), F9
+	FMOVQ 32(R10), F10
+	FMOVQ 48(R10), F11
+	ADD $64, R10
+	TBZ $0, R11, tap3
+	MOVD R4, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd508 // fadd v8.4s, v8.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd529 // fadd v9.4s, v9.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd54a // fadd v10.4s, v10.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd56b // fadd v11.4s, v11.4s, v28.4s
+tap3:
+	FMOVQ 0(R9), F24
+	FMOVQ 16(R9), F25
+	FMOVQ 32(R9), F26
+	FMOVQ 48(R9), F27
+	ADD $64, R9
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf80 // fmla v0.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf81 // fmla v1.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf82 // fmla v2.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf83 // fmla v3.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf84 // fmla v4.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf85 // fmla v5.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf86 // fmla v6.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf87 // fmla v7.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf88 // fmla v8.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf89 // fmla v9.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf8a // fmla v10.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf8b // fmla v11.4s, v28.4s, v27.4s
+	SUBS $1, R3
+	BNE tap3
+	TBZ $1, R11, store3
+	FMOVS low+88(FP), F24
+	WORD $0x4e040718 // dup v24.4s, v24.s[0]
+	FMOVS high+92(FP), F25
+	WORD $0x4e040739 // dup v25.4s, v25.s[0]
+	WORD $0x6ea0e71c // fcmgt v28.4s, v24.4s, v0.4s
+	WORD $0x6eb9e41d // fcmgt v29.4s, v0.4s, v25.4s
+	WORD $0x6ebc1f00 // bit v0.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f20 // bit v0.16b, v25.16b, v29.16b
+	WORD $0x6ea1e71c // fcmgt v28.4s, v24.4s, v1.4s
+	WORD $0x6eb9e43d // fcmgt v29.4s, v1.4s, v25.4s
+	WORD $0x6ebc1f01 // bit v1.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f21 // bit v1.16b, v25.16b, v29.16b
+	WORD $0x6ea2e71c // fcmgt v28.4s, v24.4s, v2.4s
+	WORD $0x6eb9e45d // fcmgt v29.4s, v2.4s, v25.4s
+	WORD $0x6ebc1f02 // bit v2.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f22 // bit v2.16b, v25.16b, v29.16b
+	WORD $0x6ea3e71c // fcmgt v28.4s, v24.4s, v3.4s
+	WORD $0x6eb9e47d // fcmgt v29.4s, v3.4s, v25.4s
+	WORD $0x6ebc1f03 // bit v3.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f23 // bit v3.16b, v25.16b, v29.16b
+	WORD $0x6ea4e71c // fcmgt v28.4s, v24.4s, v4.4s
+	WORD $0x6eb9e49d // fcmgt v29.4s, v4.4s, v25.4s
+	WORD $0x6ebc1f04 // bit v4.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f24 // bit v4.16b, v25.16b, v29.16b
+	WORD $0x6ea5e71c // fcmgt v28.4s, v24.4s, v5.4s
+	WORD $0x6eb9e4bd // fcmgt v29.4s, v5.4s, v25.4s
+	WORD $0x6ebc1f05 // bit v5.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f25 // bit v5.16b, v25.16b, v29.16b
+	WORD $0x6ea6e71c // fcmgt v28.4s, v24.4s, v6.4s
+	WORD $0x6eb9e4dd // fcmgt v29.4s, v6.4s, v25.4s
+	WORD $0x6ebc1f06 // bit v6.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f26 // bit v6.16b, v25.16b, v29.16b
+	WORD $0x6ea7e71c // fcmgt v28.4s, v24.4s, v7.4s
+	WORD $0x6eb9e4fd // fcmgt v29.4s, v7.4s, v25.4s
+	WORD $0x6ebc1f07 // bit v7.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f27 // bit v7.16b, v25.16b, v29.16b
+	WORD $0x6ea8e71c // fcmgt v28.4s, v24.4s, v8.4s
+	WORD $0x6eb9e51d // fcmgt v29.4s, v8.4s, v25.4s
+	WORD $0x6ebc1f08 // bit v8.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f28 // bit v8.16b, v25.16b, v29.16b
+	WORD $0x6ea9e71c // fcmgt v28.4s, v24.4s, v9.4s
+	WORD $0x6eb9e53d // fcmgt v29.4s, v9.4s, v25.4s
+	WORD $0x6ebc1f09 // bit v9.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f29 // bit v9.16b, v25.16b, v29.16b
+	WORD $0x6eaae71c // fcmgt v28.4s, v24.4s, v10.4s
+	WORD $0x6eb9e55d // fcmgt v29.4s, v10.4s, v25.4s
+	WORD $0x6ebc1f0a // bit v10.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2a // bit v10.16b, v25.16b, v29.16b
+	WORD $0x6eabe71c // fcmgt v28.4s, v24.4s, v11.4s
+	WORD $0x6eb9e57d // fcmgt v29.4s, v11.4s, v25.4s
+	WORD $0x6ebc1f0b // bit v11.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2b // bit v11.16b, v25.16b, v29.16b
+store3:
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows3
+	RET
+rows4:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	FMOVQ 0(R10), F0
+	FMOVQ 16(R10), F1
+	FMOVQ 32(R10), F2
+	FMOVQ 48(R10), F3
+	FMOVQ 0(R10), F4
+	FMOVQ 16(R10), F5
+	FMOVQ 32(R10), F6
+	FMOVQ 48(R10), F7
+	FMOVQ 0(R10), F8
+	FMOVQ 16(R10), F9
+	FMOVQ 32(R10), F10
+	FMOVQ 48(R10), F11
+	FMOVQ 0(R10), F12
+	FMOVQ 16(R10), F13
+	FMOVQ 32(R10), F14
+	FMOVQ 48(R10), F15
+	ADD $64, R10
+	TBZ $0, R11, tap4
+	MOVD R4, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd508 // fadd v8.4s, v8.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd529 // fadd v9.4s, v9.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd54a // fadd v10.4s, v10.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd56b // fadd v11.4s, v11.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd58c // fadd v12.4s, v12.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd5ad // fadd v13.4s, v13.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd5ce // fadd v14.4s, v14.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd5ef // fadd v15.4s, v15.4s, v28.4s
+tap4:
+	FMOVQ 0(R9), F24
+	FMOVQ 16(R9), F25
+	FMOVQ 32(R9), F26
+	FMOVQ 48(R9), F27
+	ADD $64, R9
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf80 // fmla v0.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf81 // fmla v1.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf82 // fmla v2.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf83 // fmla v3.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf84 // fmla v4.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf85 // fmla v5.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf86 // fmla v6.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf87 // fmla v7.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf88 // fmla v8.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf89 // fmla v9.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf8a // fmla v10.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf8b // fmla v11.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf8c // fmla v12.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf8d // fmla v13.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf8e // fmla v14.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf8f // fmla v15.4s, v28.4s, v27.4s
+	SUBS $1, R3
+	BNE tap4
+	TBZ $1, R11, store4
+	FMOVS low+88(FP), F24
+	WORD $0x4e040718 // dup v24.4s, v24.s[0]
+	FMOVS high+92(FP), F25
+	WORD $0x4e040739 // dup v25.4s, v25.s[0]
+	WORD $0x6ea0e71c // fcmgt v28.4s, v24.4s, v0.4s
+	WORD $0x6eb9e41d // fcmgt v29.4s, v0.4s, v25.4s
+	WORD $0x6ebc1f00 // bit v0.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f20 // bit v0.16b, v25.16b, v29.16b
+	WORD $0x6ea1e71c // fcmgt v28.4s, v24.4s, v1.4s
+	WORD $0x6eb9e43d // fcmgt v29.4s, v1.4s, v25.4s
+	WORD $0x6ebc1f01 // bit v1.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f21 // bit v1.16b, v25.16b, v29.16b
+	WORD $0x6ea2e71c // fcmgt v28.4s, v24.4s, v2.4s
+	WORD $0x6eb9e45d // fcmgt v29.4s, v2.4s, v25.4s
+	WORD $0x6ebc1f02 // bit v2.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f22 // bit v2.16b, v25.16b, v29.16b
+	WORD $0x6ea3e71c // fcmgt v28.4s, v24.4s, v3.4s
+	WORD $0x6eb9e47d // fcmgt v29.4s, v3.4s, v25.4s
+	WORD $0x6ebc1f03 // bit v3.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f23 // bit v3.16b, v25.16b, v29.16b
+	WORD $0x6ea4e71c // fcmgt v28.4s, v24.4s, v4.4s
+	WORD $0x6eb9e49d // fcmgt v29.4s, v4.4s, v25.4s
+	WORD $0x6ebc1f04 // bit v4.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f24 // bit v4.16b, v25.16b, v29.16b
+	WORD $0x6ea5e71c // fcmgt v28.4s, v24.4s, v5.4s
+	WORD $0x6eb9e4bd // fcmgt v29.4s, v5.4s, v25.4s
+	WORD $0x6ebc1f05 // bit v5.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f25 // bit v5.16b, v25.16b, v29.16b
+	WORD $0x6ea6e71c // fcmgt v28.4s, v24.4s, v6.4s
+	WORD $0x6eb9e4dd // fcmgt v29.4s, v6.4s, v25.4s
+	WORD $0x6ebc1f06 // bit v6.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f26 // bit v6.16b, v25.16b, v29.16b
+	WORD $0x6ea7e71c // fcmgt v28.4s, v24.4s, v7.4s
+	WORD $0x6eb9e4fd // fcmgt v29.4s, v7.4s, v25.4s
+	WORD $0x6ebc1f07 // bit v7.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f27 // bit v7.16b, v25.16b, v29.16b
+	WORD $0x6ea8e71c // fcmgt v28.4s, v24.4s, v8.4s
+	WORD $0x6eb9e51d // fcmgt v29.4s, v8.4s, v25.4s
+	WORD $0x6ebc1f08 // bit v8.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f28 // bit v8.16b, v25.16b, v29.16b
+	WORD $0x6ea9e71c // fcmgt v28.4s, v24.4s, v9.4s
+	WORD $0x6eb9e53d // fcmgt v29.4s, v9.4s, v25.4s
+	WORD $0x6ebc1f09 // bit v9.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f29 // bit v9.16b, v25.16b, v29.16b
+	WORD $0x6eaae71c // fcmgt v28.4s, v24.4s, v10.4s
+	WORD $0x6eb9e55d // fcmgt v29.4s, v10.4s, v25.4s
+	WORD $0x6ebc1f0a // bit v10.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2a // bit v10.16b, v25.16b, v29.16b
+	WORD $0x6eabe71c // fcmgt v28.4s, v24.4s, v11.4s
+	WORD $0x6eb9e57d // fcmgt v29.4s, v11.4s, v25.4s
+	WORD $0x6ebc1f0b // bit v11.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2b // bit v11.16b, v25.16b, v29.16b
+	WORD $0x6eace71c // fcmgt v28.4s, v24.4s, v12.4s
+	WORD $0x6eb9e59d // fcmgt v29.4s, v12.4s, v25.4s
+	WORD $0x6ebc1f0c // bit v12.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2c // bit v12.16b, v25.16b, v29.16b
+	WORD $0x6eade71c // fcmgt v28.4s, v24.4s, v13.4s
+	WORD $0x6eb9e5bd // fcmgt v29.4s, v13.4s, v25.4s
+	WORD $0x6ebc1f0d // bit v13.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2d // bit v13.16b, v25.16b, v29.16b
+	WORD $0x6eaee71c // fcmgt v28.4s, v24.4s, v14.4s
+	WORD $0x6eb9e5dd // fcmgt v29.4s, v14.4s, v25.4s
+	WORD $0x6ebc1f0e // bit v14.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2e // bit v14.16b, v25.16b, v29.16b
+	WORD $0x6eafe71c // fcmgt v28.4s, v24.4s, v15.4s
+	WORD $0x6eb9e5fd // fcmgt v29.4s, v15.4s, v25.4s
+	WORD $0x6ebc1f0f // bit v15.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2f // bit v15.16b, v25.16b, v29.16b
+store4:
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD R5, R8
+	FMOVQ F12, 0(R8)
+	FMOVQ F13, 16(R8)
+	FMOVQ F14, 32(R8)
+	FMOVQ F15, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows4
+	RET
+rows5:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	FMOVQ 0(R10), F0
+	FMOVQ 16(R10), F1
+	FMOVQ 32(R10), F2
+	FMOVQ 48(R10), F3
+	FMOVQ 0(R10), F4
+	FMOVQ 16(R10), F5
+	FMOVQ 32(R10), F6
+	FMOVQ 48(R10), F7
+	FMOVQ 0(R10), F8
+	FMOVQ 16(R10), F9
+	FMOVQ 32(R10), F10
+	FMOVQ 48(R10), F11
+	FMOVQ 0(R10), F12
+	FMOVQ 16(R10), F13
+	FMOVQ 32(R10), F14
+	FMOVQ 48(R10), F15
+	FMOVQ 0(R10), F16
+	FMOVQ 16(R10), F17
+	FMOVQ 32(R10), F18
+	FMOVQ 48(R10), F19
+	ADD $64, R10
+	TBZ $0, R11, tap5
+	MOVD R4, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd508 // fadd v8.4s, v8.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd529 // fadd v9.4s, v9.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd54a // fadd v10.4s, v10.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd56b // fadd v11.4s, v11.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd58c // fadd v12.4s, v12.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd5ad // fadd v13.4s, v13.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd5ce // fadd v14.4s, v14.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd5ef // fadd v15.4s, v15.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd610 // fadd v16.4s, v16.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd631 // fadd v17.4s, v17.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd652 // fadd v18.4s, v18.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd673 // fadd v19.4s, v19.4s, v28.4s
+tap5:
+	FMOVQ 0(R9), F24
+	FMOVQ 16(R9), F25
+	FMOVQ 32(R9), F26
+	FMOVQ 48(R9), F27
+	ADD $64, R9
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf80 // fmla v0.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf81 // fmla v1.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf82 // fmla v2.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf83 // fmla v3.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf84 // fmla v4.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf85 // fmla v5.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf86 // fmla v6.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf87 // fmla v7.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf88 // fmla v8.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf89 // fmla v9.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf8a // fmla v10.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf8b // fmla v11.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf8c // fmla v12.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf8d // fmla v13.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf8e // fmla v14.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf8f // fmla v15.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf90 // fmla v16.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf91 // fmla v17.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf92 // fmla v18.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf93 // fmla v19.4s, v28.4s, v27.4s
+	SUBS $1, R3
+	BNE tap5
+	TBZ $1, R11, store5
+	FMOVS low+88(FP), F24
+	WORD $0x4e040718 // dup v24.4s, v24.s[0]
+	FMOVS high+92(FP), F25
+	WORD $0x4e040739 // dup v25.4s, v25.s[0]
+	WORD $0x6ea0e71c // fcmgt v28.4s, v24.4s, v0.4s
+	WORD $0x6eb9e41d // fcmgt v29.4s, v0.4s, v25.4s
+	WORD $0x6ebc1f00 // bit v0.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f20 // bit v0.16b, v25.16b, v29.16b
+	WORD $0x6ea1e71c // fcmgt v28.4s, v24.4s, v1.4s
+	WORD $0x6eb9e43d // fcmgt v29.4s, v1.4s, v25.4s
+	WORD $0x6ebc1f01 // bit v1.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f21 // bit v1.16b, v25.16b, v29.16b
+	WORD $0x6ea2e71c // fcmgt v28.4s, v24.4s, v2.4s
+	WORD $0x6eb9e45d // fcmgt v29.4s, v2.4s, v25.4s
+	WORD $0x6ebc1f02 // bit v2.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f22 // bit v2.16b, v25.16b, v29.16b
+	WORD $0x6ea3e71c // fcmgt v28.4s, v24.4s, v3.4s
+	WORD $0x6eb9e47d // fcmgt v29.4s, v3.4s, v25.4s
+	WORD $0x6ebc1f03 // bit v3.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f23 // bit v3.16b, v25.16b, v29.16b
+	WORD $0x6ea4e71c // fcmgt v28.4s, v24.4s, v4.4s
+	WORD $0x6eb9e49d // fcmgt v29.4s, v4.4s, v25.4s
+	WORD $0x6ebc1f04 // bit v4.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f24 // bit v4.16b, v25.16b, v29.16b
+	WORD $0x6ea5e71c // fcmgt v28.4s, v24.4s, v5.4s
+	WORD $0x6eb9e4bd // fcmgt v29.4s, v5.4s, v25.4s
+	WORD $0x6ebc1f05 // bit v5.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f25 // bit v5.16b, v25.16b, v29.16b
+	WORD $0x6ea6e71c // fcmgt v28.4s, v24.4s, v6.4s
+	WORD $0x6eb9e4dd // fcmgt v29.4s, v6.4s, v25.4s
+	WORD $0x6ebc1f06 // bit v6.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f26 // bit v6.16b, v25.16b, v29.16b
+	WORD $0x6ea7e71c // fcmgt v28.4s, v24.4s, v7.4s
+	WORD $0x6eb9e4fd // fcmgt v29.4s, v7.4s, v25.4s
+	WORD $0x6ebc1f07 // bit v7.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f27 // bit v7.16b, v25.16b, v29.16b
+	WORD $0x6ea8e71c // fcmgt v28.4s, v24.4s, v8.4s
+	WORD $0x6eb9e51d // fcmgt v29.4s, v8.4s, v25.4s
+	WORD $0x6ebc1f08 // bit v8.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f28 // bit v8.16b, v25.16b, v29.16b
+	WORD $0x6ea9e71c // fcmgt v28.4s, v24.4s, v9.4s
+	WORD $0x6eb9e53d // fcmgt v29.4s, v9.4s, v25.4s
+	WORD $0x6ebc1f09 // bit v9.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f29 // bit v9.16b, v25.16b, v29.16b
+	WORD $0x6eaae71c // fcmgt v28.4s, v24.4s, v10.4s
+	WORD $0x6eb9e55d // fcmgt v29.4s, v10.4s, v25.4s
+	WORD $0x6ebc1f0a // bit v10.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2a // bit v10.16b, v25.16b, v29.16b
+	WORD $0x6eabe71c // fcmgt v28.4s, v24.4s, v11.4s
+	WORD $0x6eb9e57d // fcmgt v29.4s, v11.4s, v25.4s
+	WORD $0x6ebc1f0b // bit v11.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2b // bit v11.16b, v25.16b, v29.16b
+	WORD $0x6eace71c // fcmgt v28.4s, v24.4s, v12.4s
+	WORD $0x6eb9e59d // fcmgt v29.4s, v12.4s, v25.4s
+	WORD $0x6ebc1f0c // bit v12.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2c // bit v12.16b, v25.16b, v29.16b
+	WORD $0x6eade71c // fcmgt v28.4s, v24.4s, v13.4s
+	WORD $0x6eb9e5bd // fcmgt v29.4s, v13.4s, v25.4s
+	WORD $0x6ebc1f0d // bit v13.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2d // bit v13.16b, v25.16b, v29.16b
+	WORD $0x6eaee71c // fcmgt v28.4s, v24.4s, v14.4s
+	WORD $0x6eb9e5dd // fcmgt v29.4s, v14.4s, v25.4s
+	WORD $0x6ebc1f0e // bit v14.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2e // bit v14.16b, v25.16b, v29.16b
+	WORD $0x6eafe71c // fcmgt v28.4s, v24.4s, v15.4s
+	WORD $0x6eb9e5fd // fcmgt v29.4s, v15.4s, v25.4s
+	WORD $0x6ebc1f0f // bit v15.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2f // bit v15.16b, v25.16b, v29.16b
+	WORD $0x6eb0e71c // fcmgt v28.4s, v24.4s, v16.4s
+	WORD $0x6eb9e61d // fcmgt v29.4s, v16.4s, v25.4s
+	WORD $0x6ebc1f10 // bit v16.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f30 // bit v16.16b, v25.16b, v29.16b
+	WORD $0x6eb1e71c // fcmgt v28.4s, v24.4s, v17.4s
+	WORD $0x6eb9e63d // fcmgt v29.4s, v17.4s, v25.4s
+	WORD $0x6ebc1f11 // bit v17.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f31 // bit v17.16b, v25.16b, v29.16b
+	WORD $0x6eb2e71c // fcmgt v28.4s, v24.4s, v18.4s
+	WORD $0x6eb9e65d // fcmgt v29.4s, v18.4s, v25.4s
+	WORD $0x6ebc1f12 // bit v18.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f32 // bit v18.16b, v25.16b, v29.16b
+	WORD $0x6eb3e71c // fcmgt v28.4s, v24.4s, v19.4s
+	WORD $0x6eb9e67d // fcmgt v29.4s, v19.4s, v25.4s
+	WORD $0x6ebc1f13 // bit v19.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f33 // bit v19.16b, v25.16b, v29.16b
+store5:
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD R5, R8
+	FMOVQ F12, 0(R8)
+	FMOVQ F13, 16(R8)
+	FMOVQ F14, 32(R8)
+	FMOVQ F15, 48(R8)
+	ADD R5, R8
+	FMOVQ F16, 0(R8)
+	FMOVQ F17, 16(R8)
+	FMOVQ F18, 32(R8)
+	FMOVQ F19, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows5
+	RET
+rows6:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	FMOVQ 0(R10), F0
+	FMOVQ 16(R10), F1
+	FMOVQ 32(R10), F2
+	FMOVQ 48(R10), F3
+	FMOVQ 0(R10), F4
+	FMOVQ 16(R10), F5
+	FMOVQ 32(R10), F6
+	FMOVQ 48(R10), F7
+	FMOVQ 0(R10), F8
+	FMOVQ 16(R10), F9
+	FMOVQ 32(R10), F10
+	FMOVQ 48(R10), F11
+	FMOVQ 0(R10), F12
+	FMOVQ 16(R10), F13
+	FMOVQ 32(R10), F14
+	FMOVQ 48(R10), F15
+	FMOVQ 0(R10), F16
+	FMOVQ 16(R10), F17
+	FMOVQ 32(R10), F18
+	FMOVQ 48(R10), F19
+	FMOVQ 0(R10), F20
+	FMOVQ 16(R10), F21
+	FMOVQ 32(R10), F22
+	FMOVQ 48(R10), F23
+	ADD $64, R10
+	TBZ $0, R11, tap6
+	MOVD R4, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd508 // fadd v8.4s, v8.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd529 // fadd v9.4s, v9.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd54a // fadd v10.4s, v10.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd56b // fadd v11.4s, v11.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd58c // fadd v12.4s, v12.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd5ad // fadd v13.4s, v13.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd5ce // fadd v14.4s, v14.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd5ef // fadd v15.4s, v15.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd610 // fadd v16.4s, v16.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd631 // fadd v17.4s, v17.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd652 // fadd v18.4s, v18.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd673 // fadd v19.4s, v19.4s, v28.4s
+	ADD R5, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd694 // fadd v20.4s, v20.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd6b5 // fadd v21.4s, v21.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd6d6 // fadd v22.4s, v22.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd6f7 // fadd v23.4s, v23.4s, v28.4s
+tap6:
+	FMOVQ 0(R9), F24
+	FMOVQ 16(R9), F25
+	FMOVQ 32(R9), F26
+	FMOVQ 48(R9), F27
+	ADD $64, R9
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf80 // fmla v0.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf81 // fmla v1.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf82 // fmla v2.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf83 // fmla v3.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf84 // fmla v4.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf85 // fmla v5.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf86 // fmla v6.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf87 // fmla v7.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf88 // fmla v8.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf89 // fmla v9.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf8a // fmla v10.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf8b // fmla v11.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf8c // fmla v12.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf8d // fmla v13.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf8e // fmla v14.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf8f // fmla v15.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf90 // fmla v16.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf91 // fmla v17.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf92 // fmla v18.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf93 // fmla v19.4s, v28.4s, v27.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e38cf94 // fmla v20.4s, v28.4s, v24.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e39cf95 // fmla v21.4s, v28.4s, v25.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3acf96 // fmla v22.4s, v28.4s, v26.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3bcf97 // fmla v23.4s, v28.4s, v27.4s
+	SUBS $1, R3
+	BNE tap6
+	TBZ $1, R11, store6
+	FMOVS low+88(FP), F24
+	WORD $0x4e040718 // dup v24.4s, v24.s[0]
+	FMOVS high+92(FP), F25
+	WORD $0x4e040739 // dup v25.4s, v25.s[0]
+	WORD $0x6ea0e71c // fcmgt v28.4s, v24.4s, v0.4s
+	WORD $0x6eb9e41d // fcmgt v29.4s, v0.4s, v25.4s
+	WORD $0x6ebc1f00 // bit v0.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f20 // bit v0.16b, v25.16b, v29.16b
+	WORD $0x6ea1e71c // fcmgt v28.4s, v24.4s, v1.4s
+	WORD $0x6eb9e43d // fcmgt v29.4s, v1.4s, v25.4s
+	WORD $0x6ebc1f01 // bit v1.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f21 // bit v1.16b, v25.16b, v29.16b
+	WORD $0x6ea2e71c // fcmgt v28.4s, v24.4s, v2.4s
+	WORD $0x6eb9e45d // fcmgt v29.4s, v2.4s, v25.4s
+	WORD $0x6ebc1f02 // bit v2.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f22 // bit v2.16b, v25.16b, v29.16b
+	WORD $0x6ea3e71c // fcmgt v28.4s, v24.4s, v3.4s
+	WORD $0x6eb9e47d // fcmgt v29.4s, v3.4s, v25.4s
+	WORD $0x6ebc1f03 // bit v3.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f23 // bit v3.16b, v25.16b, v29.16b
+	WORD $0x6ea4e71c // fcmgt v28.4s, v24.4s, v4.4s
+	WORD $0x6eb9e49d // fcmgt v29.4s, v4.4s, v25.4s
+	WORD $0x6ebc1f04 // bit v4.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f24 // bit v4.16b, v25.16b, v29.16b
+	WORD $0x6ea5e71c // fcmgt v28.4s, v24.4s, v5.4s
+	WORD $0x6eb9e4bd // fcmgt v29.4s, v5.4s, v25.4s
+	WORD $0x6ebc1f05 // bit v5.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f25 // bit v5.16b, v25.16b, v29.16b
+	WORD $0x6ea6e71c // fcmgt v28.4s, v24.4s, v6.4s
+	WORD $0x6eb9e4dd // fcmgt v29.4s, v6.4s, v25.4s
+	WORD $0x6ebc1f06 // bit v6.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f26 // bit v6.16b, v25.16b, v29.16b
+	WORD $0x6ea7e71c // fcmgt v28.4s, v24.4s, v7.4s
+	WORD $0x6eb9e4fd // fcmgt v29.4s, v7.4s, v25.4s
+	WORD $0x6ebc1f07 // bit v7.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f27 // bit v7.16b, v25.16b, v29.16b
+	WORD $0x6ea8e71c // fcmgt v28.4s, v24.4s, v8.4s
+	WORD $0x6eb9e51d // fcmgt v29.4s, v8.4s, v25.4s
+	WORD $0x6ebc1f08 // bit v8.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f28 // bit v8.16b, v25.16b, v29.16b
+	WORD $0x6ea9e71c // fcmgt v28.4s, v24.4s, v9.4s
+	WORD $0x6eb9e53d // fcmgt v29.4s, v9.4s, v25.4s
+	WORD $0x6ebc1f09 // bit v9.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f29 // bit v9.16b, v25.16b, v29.16b
+	WORD $0x6eaae71c // fcmgt v28.4s, v24.4s, v10.4s
+	WORD $0x6eb9e55d // fcmgt v29.4s, v10.4s, v25.4s
+	WORD $0x6ebc1f0a // bit v10.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2a // bit v10.16b, v25.16b, v29.16b
+	WORD $0x6eabe71c // fcmgt v28.4s, v24.4s, v11.4s
+	WORD $0x6eb9e57d // fcmgt v29.4s, v11.4s, v25.4s
+	WORD $0x6ebc1f0b // bit v11.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2b // bit v11.16b, v25.16b, v29.16b
+	WORD $0x6eace71c // fcmgt v28.4s, v24.4s, v12.4s
+	WORD $0x6eb9e59d // fcmgt v29.4s, v12.4s, v25.4s
+	WORD $0x6ebc1f0c // bit v12.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2c // bit v12.16b, v25.16b, v29.16b
+	WORD $0x6eade71c // fcmgt v28.4s, v24.4s, v13.4s
+	WORD $0x6eb9e5bd // fcmgt v29.4s, v13.4s, v25.4s
+	WORD $0x6ebc1f0d // bit v13.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2d // bit v13.16b, v25.16b, v29.16b
+	WORD $0x6eaee71c // fcmgt v28.4s, v24.4s, v14.4s
+	WORD $0x6eb9e5dd // fcmgt v29.4s, v14.4s, v25.4s
+	WORD $0x6ebc1f0e // bit v14.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2e // bit v14.16b, v25.16b, v29.16b
+	WORD $0x6eafe71c // fcmgt v28.4s, v24.4s, v15.4s
+	WORD $0x6eb9e5fd // fcmgt v29.4s, v15.4s, v25.4s
+	WORD $0x6ebc1f0f // bit v15.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f2f // bit v15.16b, v25.16b, v29.16b
+	WORD $0x6eb0e71c // fcmgt v28.4s, v24.4s, v16.4s
+	WORD $0x6eb9e61d // fcmgt v29.4s, v16.4s, v25.4s
+	WORD $0x6ebc1f10 // bit v16.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f30 // bit v16.16b, v25.16b, v29.16b
+	WORD $0x6eb1e71c // fcmgt v28.4s, v24.4s, v17.4s
+	WORD $0x6eb9e63d // fcmgt v29.4s, v17.4s, v25.4s
+	WORD $0x6ebc1f11 // bit v17.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f31 // bit v17.16b, v25.16b, v29.16b
+	WORD $0x6eb2e71c // fcmgt v28.4s, v24.4s, v18.4s
+	WORD $0x6eb9e65d // fcmgt v29.4s, v18.4s, v25.4s
+	WORD $0x6ebc1f12 // bit v18.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f32 // bit v18.16b, v25.16b, v29.16b
+	WORD $0x6eb3e71c // fcmgt v28.4s, v24.4s, v19.4s
+	WORD $0x6eb9e67d // fcmgt v29.4s, v19.4s, v25.4s
+	WORD $0x6ebc1f13 // bit v19.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f33 // bit v19.16b, v25.16b, v29.16b
+	WORD $0x6eb4e71c // fcmgt v28.4s, v24.4s, v20.4s
+	WORD $0x6eb9e69d // fcmgt v29.4s, v20.4s, v25.4s
+	WORD $0x6ebc1f14 // bit v20.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f34 // bit v20.16b, v25.16b, v29.16b
+	WORD $0x6eb5e71c // fcmgt v28.4s, v24.4s, v21.4s
+	WORD $0x6eb9e6bd // fcmgt v29.4s, v21.4s, v25.4s
+	WORD $0x6ebc1f15 // bit v21.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f35 // bit v21.16b, v25.16b, v29.16b
+	WORD $0x6eb6e71c // fcmgt v28.4s, v24.4s, v22.4s
+	WORD $0x6eb9e6dd // fcmgt v29.4s, v22.4s, v25.4s
+	WORD $0x6ebc1f16 // bit v22.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f36 // bit v22.16b, v25.16b, v29.16b
+	WORD $0x6eb7e71c // fcmgt v28.4s, v24.4s, v23.4s
+	WORD $0x6eb9e6fd // fcmgt v29.4s, v23.4s, v25.4s
+	WORD $0x6ebc1f17 // bit v23.16b, v24.16b, v28.16b
+	WORD $0x6ebd1f37 // bit v23.16b, v25.16b, v29.16b
+store6:
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD R5, R8
+	FMOVQ F12, 0(R8)
+	FMOVQ F13, 16(R8)
+	FMOVQ F14, 32(R8)
+	FMOVQ F15, 48(R8)
+	ADD R5, R8
+	FMOVQ F16, 0(R8)
+	FMOVQ F17, 16(R8)
+	FMOVQ F18, 32(R8)
+	FMOVQ F19, 48(R8)
+	ADD R5, R8
+	FMOVQ F20, 0(R8)
+	FMOVQ F21, 16(R8)
+	FMOVQ F22, 32(R8)
+	FMOVQ F23, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows6
+	RET
+
+// func maxTapsNEON(a *float32, zero *float32, at *int, taps int, y *float32, stride int, rows int, blocks int)
+TEXT ·maxTapsNEON(SB), NOSPLIT, $0-64
+	MOVD a+0(FP), R0
+	MOVD zero+8(FP), R1
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD rows+48(FP), R6
+	MOVD blocks+56(FP), R7
+	CMP $2, R6
+	BEQ rows2
+	CMP $3, R6
+	BEQ rows3
+	CMP $4, R6
+	BEQ rows4
+	CMP $5, R6
+	BEQ rows5
+	CMP $6, R6
+	BEQ rows6
+rows1:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	MOVD $0xff800000, R15
+	WORD $0x4e040de0 // dup v0.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de1 // dup v1.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de2 // dup v2.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de3 // dup v3.4s, w15
+tap1:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea0e79d // fcmgt v29.4s, v28.4s, v0.4s
+	WORD $0x6ebd1f80 // bit v0.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f80 // bif v0.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea1e79d // fcmgt v29.4s, v28.4s, v1.4s
+	WORD $0x6ebd1f81 // bit v1.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f81 // bif v1.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea2e79d // fcmgt v29.4s, v28.4s, v2.4s
+	WORD $0x6ebd1f82 // bit v2.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f82 // bif v2.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea3e79d // fcmgt v29.4s, v28.4s, v3.4s
+	WORD $0x6ebd1f83 // bit v3.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f83 // bif v3.16b, v28.16b, v29.16b
+	SUBS $1, R3
+	BNE tap1
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows1
+	RET
+rows2:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	MOVD $0xff800000, R15
+	WORD $0x4e040de0 // dup v0.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de1 // dup v1.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de2 // dup v2.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de3 // dup v3.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de4 // dup v4.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de5 // dup v5.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de7 // dup v7.4s, w15
+tap2:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea0e79d // fcmgt v29.4s, v28.4s, v0.4s
+	WORD $0x6ebd1f80 // bit v0.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f80 // bif v0.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea1e79d // fcmgt v29.4s, v28.4s, v1.4s
+	WORD $0x6ebd1f81 // bit v1.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f81 // bif v1.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea2e79d // fcmgt v29.4s, v28.4s, v2.4s
+	WORD $0x6ebd1f82 // bit v2.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f82 // bif v2.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea3e79d // fcmgt v29.4s, v28.4s, v3.4s
+	WORD $0x6ebd1f83 // bit v3.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f83 // bif v3.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea4e79d // fcmgt v29.4s, v28.4s, v4.4s
+	WORD $0x6ebd1f84 // bit v4.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f84 // bif v4.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea5e79d // fcmgt v29.4s, v28.4s, v5.4s
+	WORD $0x6ebd1f85 // bit v5.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f85 // bif v5.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea6e79d // fcmgt v29.4s, v28.4s, v6.4s
+	WORD $0x6ebd1f86 // bit v6.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f86 // bif v6.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea7e79d // fcmgt v29.4s, v28.4s, v7.4s
+	WORD $0x6ebd1f87 // bit v7.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f87 // bif v7.16b, v28.16b, v29.16b
+	SUBS $1, R3
+	BNE tap2
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows2
+	RET
+rows3:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	MOVD $0xff800000, R15
+	WORD $0x4e040de0 // dup v0.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de1 // dup v1.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de2 // dup v2.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de3 // dup v3.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de4 // dup v4.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de5 // dup v5.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de7 // dup v7.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de8 // dup v8.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de9 // dup v9.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dea // dup v10.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040deb // dup v11.4s, w15
+tap3:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea0e79d // fcmgt v29.4s, v28.4s, v0.4s
+	WORD $0x6ebd1f80 // bit v0.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f80 // bif v0.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea1e79d // fcmgt v29.4s, v28.4s, v1.4s
+	WORD $0x6ebd1f81 // bit v1.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f81 // bif v1.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea2e79d // fcmgt v29.4s, v28.4s, v2.4s
+	WORD $0x6ebd1f82 // bit v2.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f82 // bif v2.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea3e79d // fcmgt v29.4s, v28.4s, v3.4s
+	WORD $0x6ebd1f83 // bit v3.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f83 // bif v3.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea4e79d // fcmgt v29.4s, v28.4s, v4.4s
+	WORD $0x6ebd1f84 // bit v4.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f84 // bif v4.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea5e79d // fcmgt v29.4s, v28.4s, v5.4s
+	WORD $0x6ebd1f85 // bit v5.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f85 // bif v5.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea6e79d // fcmgt v29.4s, v28.4s, v6.4s
+	WORD $0x6ebd1f86 // bit v6.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f86 // bif v6.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea7e79d // fcmgt v29.4s, v28.4s, v7.4s
+	WORD $0x6ebd1f87 // bit v7.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f87 // bif v7.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea8e79d // fcmgt v29.4s, v28.4s, v8.4s
+	WORD $0x6ebd1f88 // bit v8.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f88 // bif v8.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea9e79d // fcmgt v29.4s, v28.4s, v9.4s
+	WORD $0x6ebd1f89 // bit v9.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f89 // bif v9.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eaae79d // fcmgt v29.4s, v28.4s, v10.4s
+	WORD $0x6ebd1f8a // bit v10.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8a // bif v10.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eabe79d // fcmgt v29.4s, v28.4s, v11.4s
+	WORD $0x6ebd1f8b // bit v11.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8b // bif v11.16b, v28.16b, v29.16b
+	SUBS $1, R3
+	BNE tap3
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows3
+	RET
+rows4:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	MOVD $0xff800000, R15
+	WORD $0x4e040de0 // dup v0.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de1 // dup v1.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de2 // dup v2.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de3 // dup v3.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de4 // dup v4.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de5 // dup v5.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de7 // dup v7.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de8 // dup v8.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de9 // dup v9.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dea // dup v10.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040deb // dup v11.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dec // dup v12.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040ded // dup v13.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dee // dup v14.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040def // dup v15.4s, w15
+tap4:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea0e79d // fcmgt v29.4s, v28.4s, v0.4s
+	WORD $0x6ebd1f80 // bit v0.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f80 // bif v0.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea1e79d // fcmgt v29.4s, v28.4s, v1.4s
+	WORD $0x6ebd1f81 // bit v1.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f81 // bif v1.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea2e79d // fcmgt v29.4s, v28.4s, v2.4s
+	WORD $0x6ebd1f82 // bit v2.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f82 // bif v2.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea3e79d // fcmgt v29.4s, v28.4s, v3.4s
+	WORD $0x6ebd1f83 // bit v3.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f83 // bif v3.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea4e79d // fcmgt v29.4s, v28.4s, v4.4s
+	WORD $0x6ebd1f84 // bit v4.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f84 // bif v4.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea5e79d // fcmgt v29.4s, v28.4s, v5.4s
+	WORD $0x6ebd1f85 // bit v5.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f85 // bif v5.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea6e79d // fcmgt v29.4s, v28.4s, v6.4s
+	WORD $0x6ebd1f86 // bit v6.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f86 // bif v6.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea7e79d // fcmgt v29.4s, v28.4s, v7.4s
+	WORD $0x6ebd1f87 // bit v7.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f87 // bif v7.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea8e79d // fcmgt v29.4s, v28.4s, v8.4s
+	WORD $0x6ebd1f88 // bit v8.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f88 // bif v8.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea9e79d // fcmgt v29.4s, v28.4s, v9.4s
+	WORD $0x6ebd1f89 // bit v9.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f89 // bif v9.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eaae79d // fcmgt v29.4s, v28.4s, v10.4s
+	WORD $0x6ebd1f8a // bit v10.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8a // bif v10.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eabe79d // fcmgt v29.4s, v28.4s, v11.4s
+	WORD $0x6ebd1f8b // bit v11.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8b // bif v11.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6eace79d // fcmgt v29.4s, v28.4s, v12.4s
+	WORD $0x6ebd1f8c // bit v12.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8c // bif v12.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6eade79d // fcmgt v29.4s, v28.4s, v13.4s
+	WORD $0x6ebd1f8d // bit v13.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8d // bif v13.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eaee79d // fcmgt v29.4s, v28.4s, v14.4s
+	WORD $0x6ebd1f8e // bit v14.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8e // bif v14.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eafe79d // fcmgt v29.4s, v28.4s, v15.4s
+	WORD $0x6ebd1f8f // bit v15.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8f // bif v15.16b, v28.16b, v29.16b
+	SUBS $1, R3
+	BNE tap4
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD R5, R8
+	FMOVQ F12, 0(R8)
+	FMOVQ F13, 16(R8)
+	FMOVQ F14, 32(R8)
+	FMOVQ F15, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows4
+	RET
+rows5:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	MOVD $0xff800000, R15
+	WORD $0x4e040de0 // dup v0.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de1 // dup v1.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de2 // dup v2.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de3 // dup v3.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de4 // dup v4.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de5 // dup v5.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de7 // dup v7.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de8 // dup v8.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de9 // dup v9.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dea // dup v10.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040deb // dup v11.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dec // dup v12.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040ded // dup v13.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dee // dup v14.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040def // dup v15.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df0 // dup v16.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df1 // dup v17.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df2 // dup v18.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+tap5:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea0e79d // fcmgt v29.4s, v28.4s, v0.4s
+	WORD $0x6ebd1f80 // bit v0.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f80 // bif v0.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea1e79d // fcmgt v29.4s, v28.4s, v1.4s
+	WORD $0x6ebd1f81 // bit v1.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f81 // bif v1.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea2e79d // fcmgt v29.4s, v28.4s, v2.4s
+	WORD $0x6ebd1f82 // bit v2.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f82 // bif v2.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea3e79d // fcmgt v29.4s, v28.4s, v3.4s
+	WORD $0x6ebd1f83 // bit v3.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f83 // bif v3.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea4e79d // fcmgt v29.4s, v28.4s, v4.4s
+	WORD $0x6ebd1f84 // bit v4.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f84 // bif v4.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea5e79d // fcmgt v29.4s, v28.4s, v5.4s
+	WORD $0x6ebd1f85 // bit v5.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f85 // bif v5.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea6e79d // fcmgt v29.4s, v28.4s, v6.4s
+	WORD $0x6ebd1f86 // bit v6.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f86 // bif v6.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea7e79d // fcmgt v29.4s, v28.4s, v7.4s
+	WORD $0x6ebd1f87 // bit v7.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f87 // bif v7.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea8e79d // fcmgt v29.4s, v28.4s, v8.4s
+	WORD $0x6ebd1f88 // bit v8.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f88 // bif v8.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea9e79d // fcmgt v29.4s, v28.4s, v9.4s
+	WORD $0x6ebd1f89 // bit v9.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f89 // bif v9.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eaae79d // fcmgt v29.4s, v28.4s, v10.4s
+	WORD $0x6ebd1f8a // bit v10.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8a // bif v10.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eabe79d // fcmgt v29.4s, v28.4s, v11.4s
+	WORD $0x6ebd1f8b // bit v11.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8b // bif v11.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6eace79d // fcmgt v29.4s, v28.4s, v12.4s
+	WORD $0x6ebd1f8c // bit v12.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8c // bif v12.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6eade79d // fcmgt v29.4s, v28.4s, v13.4s
+	WORD $0x6ebd1f8d // bit v13.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8d // bif v13.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eaee79d // fcmgt v29.4s, v28.4s, v14.4s
+	WORD $0x6ebd1f8e // bit v14.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8e // bif v14.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eafe79d // fcmgt v29.4s, v28.4s, v15.4s
+	WORD $0x6ebd1f8f // bit v15.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8f // bif v15.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6eb0e79d // fcmgt v29.4s, v28.4s, v16.4s
+	WORD $0x6ebd1f90 // bit v16.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f90 // bif v16.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6eb1e79d // fcmgt v29.4s, v28.4s, v17.4s
+	WORD $0x6ebd1f91 // bit v17.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f91 // bif v17.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eb2e79d // fcmgt v29.4s, v28.4s, v18.4s
+	WORD $0x6ebd1f92 // bit v18.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f92 // bif v18.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eb3e79d // fcmgt v29.4s, v28.4s, v19.4s
+	WORD $0x6ebd1f93 // bit v19.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f93 // bif v19.16b, v28.16b, v29.16b
+	SUBS $1, R3
+	BNE tap5
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD R5, R8
+	FMOVQ F12, 0(R8)
+	FMOVQ F13, 16(R8)
+	FMOVQ F14, 32(R8)
+	FMOVQ F15, 48(R8)
+	ADD R5, R8
+	FMOVQ F16, 0(R8)
+	FMOVQ F17, 16(R8)
+	FMOVQ F18, 32(R8)
+	FMOVQ F19, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows5
+	RET
+rows6:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	MOVD $0xff800000, R15
+	WORD $0x4e040de0 // dup v0.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de1 // dup v1.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de2 // dup v2.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de3 // dup v3.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de4 // dup v4.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de5 // dup v5.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de6 // dup v6.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de7 // dup v7.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de8 // dup v8.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040de9 // dup v9.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dea // dup v10.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040deb // dup v11.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dec // dup v12.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040ded // dup v13.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040dee // dup v14.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040def // dup v15.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df0 // dup v16.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df1 // dup v17.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df2 // dup v18.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df5 // dup v21.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	MOVD $0xff800000, R15
+	WORD $0x4e040df7 // dup v23.4s, w15
+tap6:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea0e79d // fcmgt v29.4s, v28.4s, v0.4s
+	WORD $0x6ebd1f80 // bit v0.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f80 // bif v0.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea1e79d // fcmgt v29.4s, v28.4s, v1.4s
+	WORD $0x6ebd1f81 // bit v1.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f81 // bif v1.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea2e79d // fcmgt v29.4s, v28.4s, v2.4s
+	WORD $0x6ebd1f82 // bit v2.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f82 // bif v2.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea3e79d // fcmgt v29.4s, v28.4s, v3.4s
+	WORD $0x6ebd1f83 // bit v3.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f83 // bif v3.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea4e79d // fcmgt v29.4s, v28.4s, v4.4s
+	WORD $0x6ebd1f84 // bit v4.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f84 // bif v4.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea5e79d // fcmgt v29.4s, v28.4s, v5.4s
+	WORD $0x6ebd1f85 // bit v5.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f85 // bif v5.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6ea6e79d // fcmgt v29.4s, v28.4s, v6.4s
+	WORD $0x6ebd1f86 // bit v6.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f86 // bif v6.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6ea7e79d // fcmgt v29.4s, v28.4s, v7.4s
+	WORD $0x6ebd1f87 // bit v7.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f87 // bif v7.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6ea8e79d // fcmgt v29.4s, v28.4s, v8.4s
+	WORD $0x6ebd1f88 // bit v8.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f88 // bif v8.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6ea9e79d // fcmgt v29.4s, v28.4s, v9.4s
+	WORD $0x6ebd1f89 // bit v9.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f89 // bif v9.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eaae79d // fcmgt v29.4s, v28.4s, v10.4s
+	WORD $0x6ebd1f8a // bit v10.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8a // bif v10.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eabe79d // fcmgt v29.4s, v28.4s, v11.4s
+	WORD $0x6ebd1f8b // bit v11.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8b // bif v11.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6eace79d // fcmgt v29.4s, v28.4s, v12.4s
+	WORD $0x6ebd1f8c // bit v12.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8c // bif v12.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6eade79d // fcmgt v29.4s, v28.4s, v13.4s
+	WORD $0x6ebd1f8d // bit v13.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8d // bif v13.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eaee79d // fcmgt v29.4s, v28.4s, v14.4s
+	WORD $0x6ebd1f8e // bit v14.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8e // bif v14.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eafe79d // fcmgt v29.4s, v28.4s, v15.4s
+	WORD $0x6ebd1f8f // bit v15.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f8f // bif v15.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6eb0e79d // fcmgt v29.4s, v28.4s, v16.4s
+	WORD $0x6ebd1f90 // bit v16.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f90 // bif v16.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6eb1e79d // fcmgt v29.4s, v28.4s, v17.4s
+	WORD $0x6ebd1f91 // bit v17.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f91 // bif v17.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eb2e79d // fcmgt v29.4s, v28.4s, v18.4s
+	WORD $0x6ebd1f92 // bit v18.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f92 // bif v18.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eb3e79d // fcmgt v29.4s, v28.4s, v19.4s
+	WORD $0x6ebd1f93 // bit v19.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f93 // bif v19.16b, v28.16b, v29.16b
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x6eb4e79d // fcmgt v29.4s, v28.4s, v20.4s
+	WORD $0x6ebd1f94 // bit v20.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f94 // bif v20.16b, v28.16b, v29.16b
+	FMOVQ 16(R8), F28
+	WORD $0x6eb5e79d // fcmgt v29.4s, v28.4s, v21.4s
+	WORD $0x6ebd1f95 // bit v21.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f95 // bif v21.16b, v28.16b, v29.16b
+	FMOVQ 32(R8), F28
+	WORD $0x6eb6e79d // fcmgt v29.4s, v28.4s, v22.4s
+	WORD $0x6ebd1f96 // bit v22.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f96 // bif v22.16b, v28.16b, v29.16b
+	FMOVQ 48(R8), F28
+	WORD $0x6eb7e79d // fcmgt v29.4s, v28.4s, v23.4s
+	WORD $0x6ebd1f97 // bit v23.16b, v28.16b, v29.16b
+	WORD $0x4e3ce79d // fcmeq v29.4s, v28.4s, v28.4s
+	WORD $0x6efd1f97 // bif v23.16b, v28.16b, v29.16b
+	SUBS $1, R3
+	BNE tap6
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD R5, R8
+	FMOVQ F12, 0(R8)
+	FMOVQ F13, 16(R8)
+	FMOVQ F14, 32(R8)
+	FMOVQ F15, 48(R8)
+	ADD R5, R8
+	FMOVQ F16, 0(R8)
+	FMOVQ F17, 16(R8)
+	FMOVQ F18, 32(R8)
+	FMOVQ F19, 48(R8)
+	ADD R5, R8
+	FMOVQ F20, 0(R8)
+	FMOVQ F21, 16(R8)
+	FMOVQ F22, 32(R8)
+	FMOVQ F23, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows6
+	RET
+
+// func meanTapsNEON(a *float32, zero *float32, at *int, taps int, y *float32, stride int, rows int, blocks int, count *float32)
+TEXT ·meanTapsNEON(SB), NOSPLIT, $0-72
+	MOVD a+0(FP), R0
+	MOVD zero+8(FP), R1
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	MOVD y+32(FP), R4
+	MOVD stride+40(FP), R5
+	MOVD rows+48(FP), R6
+	MOVD blocks+56(FP), R7
+	MOVD count+64(FP), R9
+	CMP $2, R6
+	BEQ rows2
+	CMP $3, R6
+	BEQ rows3
+	CMP $4, R6
+	BEQ rows4
+	CMP $5, R6
+	BEQ rows5
+	CMP $6, R6
+	BEQ rows6
+rows1:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+tap1:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	SUBS $1, R3
+	BNE tap1
+	WORD $0x4d40c93c // ld1r {v28.4s}, [x9]
+	WORD $0x6e3cfc00 // fdiv v0.4s, v0.4s, v28.4s
+	WORD $0x6e3cfc21 // fdiv v1.4s, v1.4s, v28.4s
+	WORD $0x6e3cfc42 // fdiv v2.4s, v2.4s, v28.4s
+	WORD $0x6e3cfc63 // fdiv v3.4s, v3.4s, v28.4s
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows1
+	RET
+rows2:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+tap2:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+	SUBS $1, R3
+	BNE tap2
+	WORD $0x4d40c93c // ld1r {v28.4s}, [x9]
+	WORD $0x6e3cfc00 // fdiv v0.4s, v0.4s, v28.4s
+	WORD $0x6e3cfc21 // fdiv v1.4s, v1.4s, v28.4s
+	WORD $0x6e3cfc42 // fdiv v2.4s, v2.4s, v28.4s
+	WORD $0x6e3cfc63 // fdiv v3.4s, v3.4s, v28.4s
+	ADD $4, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfc84 // fdiv v4.4s, v4.4s, v28.4s
+	WORD $0x6e3cfca5 // fdiv v5.4s, v5.4s, v28.4s
+	WORD $0x6e3cfcc6 // fdiv v6.4s, v6.4s, v28.4s
+	WORD $0x6e3cfce7 // fdiv v7.4s, v7.4s, v28.4s
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows2
+	RET
+rows3:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+tap3:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd508 // fadd v8.4s, v8.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd529 // fadd v9.4s, v9.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd54a // fadd v10.4s, v10.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd56b // fadd v11.4s, v11.4s, v28.4s
+	SUBS $1, R3
+	BNE tap3
+	WORD $0x4d40c93c // ld1r {v28.4s}, [x9]
+	WORD $0x6e3cfc00 // fdiv v0.4s, v0.4s, v28.4s
+	WORD $0x6e3cfc21 // fdiv v1.4s, v1.4s, v28.4s
+	WORD $0x6e3cfc42 // fdiv v2.4s, v2.4s, v28.4s
+	WORD $0x6e3cfc63 // fdiv v3.4s, v3.4s, v28.4s
+	ADD $4, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfc84 // fdiv v4.4s, v4.4s, v28.4s
+	WORD $0x6e3cfca5 // fdiv v5.4s, v5.4s, v28.4s
+	WORD $0x6e3cfcc6 // fdiv v6.4s, v6.4s, v28.4s
+	WORD $0x6e3cfce7 // fdiv v7.4s, v7.4s, v28.4s
+	ADD $8, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfd08 // fdiv v8.4s, v8.4s, v28.4s
+	WORD $0x6e3cfd29 // fdiv v9.4s, v9.4s, v28.4s
+	WORD $0x6e3cfd4a // fdiv v10.4s, v10.4s, v28.4s
+	WORD $0x6e3cfd6b // fdiv v11.4s, v11.4s, v28.4s
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows3
+	RET
+rows4:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+tap4:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd508 // fadd v8.4s, v8.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd529 // fadd v9.4s, v9.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd54a // fadd v10.4s, v10.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd56b // fadd v11.4s, v11.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd58c // fadd v12.4s, v12.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd5ad // fadd v13.4s, v13.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd5ce // fadd v14.4s, v14.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd5ef // fadd v15.4s, v15.4s, v28.4s
+	SUBS $1, R3
+	BNE tap4
+	WORD $0x4d40c93c // ld1r {v28.4s}, [x9]
+	WORD $0x6e3cfc00 // fdiv v0.4s, v0.4s, v28.4s
+	WORD $0x6e3cfc21 // fdiv v1.4s, v1.4s, v28.4s
+	WORD $0x6e3cfc42 // fdiv v2.4s, v2.4s, v28.4s
+	WORD $0x6e3cfc63 // fdiv v3.4s, v3.4s, v28.4s
+	ADD $4, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfc84 // fdiv v4.4s, v4.4s, v28.4s
+	WORD $0x6e3cfca5 // fdiv v5.4s, v5.4s, v28.4s
+	WORD $0x6e3cfcc6 // fdiv v6.4s, v6.4s, v28.4s
+	WORD $0x6e3cfce7 // fdiv v7.4s, v7.4s, v28.4s
+	ADD $8, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfd08 // fdiv v8.4s, v8.4s, v28.4s
+	WORD $0x6e3cfd29 // fdiv v9.4s, v9.4s, v28.4s
+	WORD $0x6e3cfd4a // fdiv v10.4s, v10.4s, v28.4s
+	WORD $0x6e3cfd6b // fdiv v11.4s, v11.4s, v28.4s
+	ADD $12, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfd8c // fdiv v12.4s, v12.4s, v28.4s
+	WORD $0x6e3cfdad // fdiv v13.4s, v13.4s, v28.4s
+	WORD $0x6e3cfdce // fdiv v14.4s, v14.4s, v28.4s
+	WORD $0x6e3cfdef // fdiv v15.4s, v15.4s, v28.4s
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD R5, R8
+	FMOVQ F12, 0(R8)
+	FMOVQ F13, 16(R8)
+	FMOVQ F14, 32(R8)
+	FMOVQ F15, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows4
+	RET
+rows5:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+tap5:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd508 // fadd v8.4s, v8.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd529 // fadd v9.4s, v9.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd54a // fadd v10.4s, v10.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd56b // fadd v11.4s, v11.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd58c // fadd v12.4s, v12.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd5ad // fadd v13.4s, v13.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd5ce // fadd v14.4s, v14.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd5ef // fadd v15.4s, v15.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd610 // fadd v16.4s, v16.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd631 // fadd v17.4s, v17.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd652 // fadd v18.4s, v18.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd673 // fadd v19.4s, v19.4s, v28.4s
+	SUBS $1, R3
+	BNE tap5
+	WORD $0x4d40c93c // ld1r {v28.4s}, [x9]
+	WORD $0x6e3cfc00 // fdiv v0.4s, v0.4s, v28.4s
+	WORD $0x6e3cfc21 // fdiv v1.4s, v1.4s, v28.4s
+	WORD $0x6e3cfc42 // fdiv v2.4s, v2.4s, v28.4s
+	WORD $0x6e3cfc63 // fdiv v3.4s, v3.4s, v28.4s
+	ADD $4, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfc84 // fdiv v4.4s, v4.4s, v28.4s
+	WORD $0x6e3cfca5 // fdiv v5.4s, v5.4s, v28.4s
+	WORD $0x6e3cfcc6 // fdiv v6.4s, v6.4s, v28.4s
+	WORD $0x6e3cfce7 // fdiv v7.4s, v7.4s, v28.4s
+	ADD $8, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfd08 // fdiv v8.4s, v8.4s, v28.4s
+	WORD $0x6e3cfd29 // fdiv v9.4s, v9.4s, v28.4s
+	WORD $0x6e3cfd4a // fdiv v10.4s, v10.4s, v28.4s
+	WORD $0x6e3cfd6b // fdiv v11.4s, v11.4s, v28.4s
+	ADD $12, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfd8c // fdiv v12.4s, v12.4s, v28.4s
+	WORD $0x6e3cfdad // fdiv v13.4s, v13.4s, v28.4s
+	WORD $0x6e3cfdce // fdiv v14.4s, v14.4s, v28.4s
+	WORD $0x6e3cfdef // fdiv v15.4s, v15.4s, v28.4s
+	ADD $16, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfe10 // fdiv v16.4s, v16.4s, v28.4s
+	WORD $0x6e3cfe31 // fdiv v17.4s, v17.4s, v28.4s
+	WORD $0x6e3cfe52 // fdiv v18.4s, v18.4s, v28.4s
+	WORD $0x6e3cfe73 // fdiv v19.4s, v19.4s, v28.4s
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD R5, R8
+	FMOVQ F12, 0(R8)
+	FMOVQ F13, 16(R8)
+	FMOVQ F14, 32(R8)
+	FMOVQ F15, 48(R8)
+	ADD R5, R8
+	FMOVQ F16, 0(R8)
+	FMOVQ F17, 16(R8)
+	FMOVQ F18, 32(R8)
+	FMOVQ F19, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows5
+	RET
+rows6:
+	MOVD at+16(FP), R2
+	MOVD taps+24(FP), R3
+	WORD $0x4f00e400 // movi v0.16b, #0x0
+	WORD $0x4f00e401 // movi v1.16b, #0x0
+	WORD $0x4f00e402 // movi v2.16b, #0x0
+	WORD $0x4f00e403 // movi v3.16b, #0x0
+	WORD $0x4f00e404 // movi v4.16b, #0x0
+	WORD $0x4f00e405 // movi v5.16b, #0x0
+	WORD $0x4f00e406 // movi v6.16b, #0x0
+	WORD $0x4f00e407 // movi v7.16b, #0x0
+	WORD $0x4f00e408 // movi v8.16b, #0x0
+	WORD $0x4f00e409 // movi v9.16b, #0x0
+	WORD $0x4f00e40a // movi v10.16b, #0x0
+	WORD $0x4f00e40b // movi v11.16b, #0x0
+	WORD $0x4f00e40c // movi v12.16b, #0x0
+	WORD $0x4f00e40d // movi v13.16b, #0x0
+	WORD $0x4f00e40e // movi v14.16b, #0x0
+	WORD $0x4f00e40f // movi v15.16b, #0x0
+	WORD $0x4f00e410 // movi v16.16b, #0x0
+	WORD $0x4f00e411 // movi v17.16b, #0x0
+	WORD $0x4f00e412 // movi v18.16b, #0x0
+	WORD $0x4f00e413 // movi v19.16b, #0x0
+	WORD $0x4f00e414 // movi v20.16b, #0x0
+	WORD $0x4f00e415 // movi v21.16b, #0x0
+	WORD $0x4f00e416 // movi v22.16b, #0x0
+	WORD $0x4f00e417 // movi v23.16b, #0x0
+tap6:
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd400 // fadd v0.4s, v0.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd421 // fadd v1.4s, v1.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd442 // fadd v2.4s, v2.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd463 // fadd v3.4s, v3.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd484 // fadd v4.4s, v4.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd4a5 // fadd v5.4s, v5.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd4c6 // fadd v6.4s, v6.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd4e7 // fadd v7.4s, v7.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd508 // fadd v8.4s, v8.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd529 // fadd v9.4s, v9.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd54a // fadd v10.4s, v10.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd56b // fadd v11.4s, v11.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd58c // fadd v12.4s, v12.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd5ad // fadd v13.4s, v13.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd5ce // fadd v14.4s, v14.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd5ef // fadd v15.4s, v15.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd610 // fadd v16.4s, v16.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd631 // fadd v17.4s, v17.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd652 // fadd v18.4s, v18.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd673 // fadd v19.4s, v19.4s, v28.4s
+	MOVD.P 8(R2), R8
+	ADDS R0, R8
+	CSEL LT, R1, R8, R8
+	FMOVQ 0(R8), F28
+	WORD $0x4e3cd694 // fadd v20.4s, v20.4s, v28.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4e3cd6b5 // fadd v21.4s, v21.4s, v28.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4e3cd6d6 // fadd v22.4s, v22.4s, v28.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4e3cd6f7 // fadd v23.4s, v23.4s, v28.4s
+	SUBS $1, R3
+	BNE tap6
+	WORD $0x4d40c93c // ld1r {v28.4s}, [x9]
+	WORD $0x6e3cfc00 // fdiv v0.4s, v0.4s, v28.4s
+	WORD $0x6e3cfc21 // fdiv v1.4s, v1.4s, v28.4s
+	WORD $0x6e3cfc42 // fdiv v2.4s, v2.4s, v28.4s
+	WORD $0x6e3cfc63 // fdiv v3.4s, v3.4s, v28.4s
+	ADD $4, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfc84 // fdiv v4.4s, v4.4s, v28.4s
+	WORD $0x6e3cfca5 // fdiv v5.4s, v5.4s, v28.4s
+	WORD $0x6e3cfcc6 // fdiv v6.4s, v6.4s, v28.4s
+	WORD $0x6e3cfce7 // fdiv v7.4s, v7.4s, v28.4s
+	ADD $8, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfd08 // fdiv v8.4s, v8.4s, v28.4s
+	WORD $0x6e3cfd29 // fdiv v9.4s, v9.4s, v28.4s
+	WORD $0x6e3cfd4a // fdiv v10.4s, v10.4s, v28.4s
+	WORD $0x6e3cfd6b // fdiv v11.4s, v11.4s, v28.4s
+	ADD $12, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfd8c // fdiv v12.4s, v12.4s, v28.4s
+	WORD $0x6e3cfdad // fdiv v13.4s, v13.4s, v28.4s
+	WORD $0x6e3cfdce // fdiv v14.4s, v14.4s, v28.4s
+	WORD $0x6e3cfdef // fdiv v15.4s, v15.4s, v28.4s
+	ADD $16, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfe10 // fdiv v16.4s, v16.4s, v28.4s
+	WORD $0x6e3cfe31 // fdiv v17.4s, v17.4s, v28.4s
+	WORD $0x6e3cfe52 // fdiv v18.4s, v18.4s, v28.4s
+	WORD $0x6e3cfe73 // fdiv v19.4s, v19.4s, v28.4s
+	ADD $20, R9, R15
+	WORD $0x4d40c9fc // ld1r {v28.4s}, [x15]
+	WORD $0x6e3cfe94 // fdiv v20.4s, v20.4s, v28.4s
+	WORD $0x6e3cfeb5 // fdiv v21.4s, v21.4s, v28.4s
+	WORD $0x6e3cfed6 // fdiv v22.4s, v22.4s, v28.4s
+	WORD $0x6e3cfef7 // fdiv v23.4s, v23.4s, v28.4s
+	MOVD R4, R8
+	FMOVQ F0, 0(R8)
+	FMOVQ F1, 16(R8)
+	FMOVQ F2, 32(R8)
+	FMOVQ F3, 48(R8)
+	ADD R5, R8
+	FMOVQ F4, 0(R8)
+	FMOVQ F5, 16(R8)
+	FMOVQ F6, 32(R8)
+	FMOVQ F7, 48(R8)
+	ADD R5, R8
+	FMOVQ F8, 0(R8)
+	FMOVQ F9, 16(R8)
+	FMOVQ F10, 32(R8)
+	FMOVQ F11, 48(R8)
+	ADD R5, R8
+	FMOVQ F12, 0(R8)
+	FMOVQ F13, 16(R8)
+	FMOVQ F14, 32(R8)
+	FMOVQ F15, 48(R8)
+	ADD R5, R8
+	FMOVQ F16, 0(R8)
+	FMOVQ F17, 16(R8)
+	FMOVQ F18, 32(R8)
+	FMOVQ F19, 48(R8)
+	ADD R5, R8
+	FMOVQ F20, 0(R8)
+	FMOVQ F21, 16(R8)
+	FMOVQ F22, 32(R8)
+	FMOVQ F23, 48(R8)
+	ADD $64, R0
+	ADD $64, R4
+	SUBS $1, R7
+	BNE rows6
+	RET
+
+// func sigmoidNEON(x *float32, n int)
+TEXT ·sigmoidNEON(SB), NOSPLIT, $0-16
+	MOVD x+0(FP), R0
+	MOVD n+8(FP), R1
+	MOVD $0x3fb8aa3b, R15
+	WORD $0x4e040df0 // dup v16.4s, w15
+	MOVD $0x4b400000, R15
+	WORD $0x4e040df1 // dup v17.4s, w15
+	MOVD $0xbf317000, R15
+	WORD $0x4e040df2 // dup v18.4s, w15
+	MOVD $0xb805fdf4, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	MOVD $0x3ab5b70d, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	MOVD $0x3c0917e1, R15
+	WORD $0x4e040df5 // dup v21.4s, w15
+	MOVD $0x3d2aab44, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	MOVD $0x3e2aaa52, R15
+	WORD $0x4e040df7 // dup v23.4s, w15
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df8 // dup v24.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040dfa // dup v26.4s, w15
+	MOVD $0xc2ae0000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	MOVD $0x42b0bd71, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	LSL $2, R1
+loop:
+	FMOVQ 0(R0), F0
+	WORD $0x6ea0f800 // fneg v0.4s, v0.4s
+	WORD $0x4ebcf400 // fmin v0.4s, v0.4s, v28.4s
+	WORD $0x6ea0e76c // fcmgt v12.4s, v27.4s, v0.4s
+	WORD $0x4e6c1c00 // bic v0.16b, v0.16b, v12.16b
+	WORD $0x4eb11e24 // mov v4.16b, v17.16b
+	WORD $0x4e30cc04 // fmla v4.4s, v0.4s, v16.4s
+	WORD $0x4eb1d488 // fsub v8.4s, v4.4s, v17.4s
+	WORD $0x4e32cd00 // fmla v0.4s, v8.4s, v18.4s
+	WORD $0x4e33cd00 // fmla v0.4s, v8.4s, v19.4s
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x4eba8484 // add v4.4s, v4.4s, v26.4s
+	WORD $0x4e6c1c84 // bic v4.16b, v4.16b, v12.16b
+	WORD $0x4eb51ea8 // mov v8.16b, v21.16b
+	WORD $0x4e34cc08 // fmla v8.4s, v0.4s, v20.4s
+	WORD $0x4eb61ecc // mov v12.16b, v22.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb71ee8 // mov v8.16b, v23.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb81f0c // mov v12.16b, v24.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb91f28 // mov v8.16b, v25.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb91f2c // mov v12.16b, v25.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x6e24dd80 // fmul v0.4s, v12.4s, v4.4s
+	WORD $0x4e39d400 // fadd v0.4s, v0.4s, v25.4s
+	WORD $0x6e20ff20 // fdiv v0.4s, v25.4s, v0.4s
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	SUBS $1, R1
+	BNE loop
+	RET
+
+// func tanhNEON(x *float32, n int)
+TEXT ·tanhNEON(SB), NOSPLIT, $0-16
+	MOVD x+0(FP), R0
+	MOVD n+8(FP), R1
+	MOVD $0x3fb8aa3b, R15
+	WORD $0x4e040df0 // dup v16.4s, w15
+	MOVD $0x4b400000, R15
+	WORD $0x4e040df1 // dup v17.4s, w15
+	MOVD $0xbf317000, R15
+	WORD $0x4e040df2 // dup v18.4s, w15
+	MOVD $0xb805fdf4, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	MOVD $0x3ab5b70d, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	MOVD $0x3c0917e1, R15
+	WORD $0x4e040df5 // dup v21.4s, w15
+	MOVD $0x3d2aab44, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	MOVD $0x3e2aaa52, R15
+	WORD $0x4e040df7 // dup v23.4s, w15
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df8 // dup v24.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040dfa // dup v26.4s, w15
+	MOVD $0xc2ae0000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	MOVD $0x42b0bd71, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	LSL $2, R1
+loop:
+	FMOVQ 0(R0), F3
+	WORD $0x4ea0f860 // fabs v0.4s, v3.4s
+	WORD $0x4e20d400 // fadd v0.4s, v0.4s, v0.4s
+	WORD $0x4ebcf400 // fmin v0.4s, v0.4s, v28.4s
+	WORD $0x6ea0e76c // fcmgt v12.4s, v27.4s, v0.4s
+	WORD $0x4e6c1c00 // bic v0.16b, v0.16b, v12.16b
+	WORD $0x4eb11e24 // mov v4.16b, v17.16b
+	WORD $0x4e30cc04 // fmla v4.4s, v0.4s, v16.4s
+	WORD $0x4eb1d488 // fsub v8.4s, v4.4s, v17.4s
+	WORD $0x4e32cd00 // fmla v0.4s, v8.4s, v18.4s
+	WORD $0x4e33cd00 // fmla v0.4s, v8.4s, v19.4s
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x4eba8484 // add v4.4s, v4.4s, v26.4s
+	WORD $0x4e6c1c84 // bic v4.16b, v4.16b, v12.16b
+	WORD $0x4eb51ea8 // mov v8.16b, v21.16b
+	WORD $0x4e34cc08 // fmla v8.4s, v0.4s, v20.4s
+	WORD $0x4eb61ecc // mov v12.16b, v22.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb71ee8 // mov v8.16b, v23.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb81f0c // mov v12.16b, v24.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb91f28 // mov v8.16b, v25.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb91f2c // mov v12.16b, v25.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x6e24dd80 // fmul v0.4s, v12.4s, v4.4s
+	WORD $0x4e39d400 // fadd v0.4s, v0.4s, v25.4s
+	MOVD $0x40000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6e20ffa0 // fdiv v0.4s, v29.4s, v0.4s
+	WORD $0x4ea0d720 // fsub v0.4s, v25.4s, v0.4s
+	WORD $0x4ea0f864 // fabs v4.4s, v3.4s
+	WORD $0x6e24dc88 // fmul v8.4s, v4.4s, v4.4s
+	MOVD $0xbbbab10c, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	MOVD $0x3ca90591, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbd5c1c29, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	MOVD $0x3e088385, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbeaaaa99, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	WORD $0x6e28dc88 // fmul v8.4s, v4.4s, v8.4s
+	WORD $0x4ea41c9f // mov v31.16b, v4.16b
+	WORD $0x4e3ecd1f // fmla v31.4s, v8.4s, v30.4s
+	MOVD $0x3f200000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6ea4e7bd // fcmgt v29.4s, v29.4s, v4.4s
+	WORD $0x6ebd1fe0 // bit v0.16b, v31.16b, v29.16b
+	MOVD $0x80000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x4e231fbd // and v29.16b, v29.16b, v3.16b
+	WORD $0x4ebd1c00 // orr v0.16b, v0.16b, v29.16b
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	SUBS $1, R1
+	BNE loop
+	RET
+
+// func sigmoidMulNEON(y *float32, gt *float32, h *float32, n int)
+TEXT ·sigmoidMulNEON(SB), NOSPLIT, $0-32
+	MOVD y+0(FP), R0
+	MOVD gt+8(FP), R1
+	MOVD h+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD $0x3fb8aa3b, R15
+	WORD $0x4e040df0 // dup v16.4s, w15
+	MOVD $0x4b400000, R15
+	WORD $0x4e040df1 // dup v17.4s, w15
+	MOVD $0xbf317000, R15
+	WORD $0x4e040df2 // dup v18.4s, w15
+	MOVD $0xb805fdf4, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	MOVD $0x3ab5b70d, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	MOVD $0x3c0917e1, R15
+	WORD $0x4e040df5 // dup v21.4s, w15
+	MOVD $0x3d2aab44, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	MOVD $0x3e2aaa52, R15
+	WORD $0x4e040df7 // dup v23.4s, w15
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df8 // dup v24.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040dfa // dup v26.4s, w15
+	MOVD $0xc2ae0000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	MOVD $0x42b0bd71, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	LSL $2, R3
+loop:
+	FMOVQ 0(R1), F0
+	WORD $0x6ea0f800 // fneg v0.4s, v0.4s
+	WORD $0x4ebcf400 // fmin v0.4s, v0.4s, v28.4s
+	WORD $0x6ea0e76c // fcmgt v12.4s, v27.4s, v0.4s
+	WORD $0x4e6c1c00 // bic v0.16b, v0.16b, v12.16b
+	WORD $0x4eb11e24 // mov v4.16b, v17.16b
+	WORD $0x4e30cc04 // fmla v4.4s, v0.4s, v16.4s
+	WORD $0x4eb1d488 // fsub v8.4s, v4.4s, v17.4s
+	WORD $0x4e32cd00 // fmla v0.4s, v8.4s, v18.4s
+	WORD $0x4e33cd00 // fmla v0.4s, v8.4s, v19.4s
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x4eba8484 // add v4.4s, v4.4s, v26.4s
+	WORD $0x4e6c1c84 // bic v4.16b, v4.16b, v12.16b
+	WORD $0x4eb51ea8 // mov v8.16b, v21.16b
+	WORD $0x4e34cc08 // fmla v8.4s, v0.4s, v20.4s
+	WORD $0x4eb61ecc // mov v12.16b, v22.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb71ee8 // mov v8.16b, v23.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb81f0c // mov v12.16b, v24.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb91f28 // mov v8.16b, v25.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb91f2c // mov v12.16b, v25.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x6e24dd80 // fmul v0.4s, v12.4s, v4.4s
+	WORD $0x4e39d400 // fadd v0.4s, v0.4s, v25.4s
+	WORD $0x6e20ff20 // fdiv v0.4s, v25.4s, v0.4s
+	FMOVQ 0(R2), F3
+	WORD $0x6e23dc00 // fmul v0.4s, v0.4s, v3.4s
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $1, R3
+	BNE loop
+	RET
+
+// func lstmNEON(h *float32, c *float32, gates *float32, peep *float32, hidden int, n int)
+TEXT ·lstmNEON(SB), NOSPLIT, $0-48
+	MOVD h+0(FP), R0
+	MOVD c+8(FP), R1
+	MOVD gates+16(FP), R2
+	MOVD peep+24(FP), R3
+	MOVD hidden+32(FP), R4
+	MOVD n+40(FP), R5
+	LSL $2, R4
+	ADD R4, R2, R6
+	ADD R4, R6, R7
+	ADD R4, R7, R8
+	ADD R4, R3, R9
+	ADD R4, R9, R10
+	MOVD $0x3fb8aa3b, R15
+	WORD $0x4e040df0 // dup v16.4s, w15
+	MOVD $0x4b400000, R15
+	WORD $0x4e040df1 // dup v17.4s, w15
+	MOVD $0xbf317000, R15
+	WORD $0x4e040df2 // dup v18.4s, w15
+	MOVD $0xb805fdf4, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	MOVD $0x3ab5b70d, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	MOVD $0x3c0917e1, R15
+	WORD $0x4e040df5 // dup v21.4s, w15
+	MOVD $0x3d2aab44, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	MOVD $0x3e2aaa52, R15
+	WORD $0x4e040df7 // dup v23.4s, w15
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df8 // dup v24.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040dfa // dup v26.4s, w15
+	MOVD $0xc2ae0000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	MOVD $0x42b0bd71, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	LSL $2, R5
+loop:
+	FMOVQ 0(R2), F0
+	FMOVQ 0(R7), F1
+	FMOVQ 0(R8), F3
+	FMOVQ 0(R1), F7
+	CBZ R3, first
+	FMOVQ 0(R3), F11
+	WORD $0x4e27cd60 // fmla v0.4s, v11.4s, v7.4s
+	FMOVQ 0(R10), F11
+	WORD $0x4e27cd61 // fmla v1.4s, v11.4s, v7.4s
+first:
+	WORD $0x6ea0f800 // fneg v0.4s, v0.4s
+	WORD $0x4ebcf400 // fmin v0.4s, v0.4s, v28.4s
+	WORD $0x6ea0f821 // fneg v1.4s, v1.4s
+	WORD $0x4ebcf421 // fmin v1.4s, v1.4s, v28.4s
+	WORD $0x4ea0f862 // fabs v2.4s, v3.4s
+	WORD $0x4e22d442 // fadd v2.4s, v2.4s, v2.4s
+	WORD $0x4ebcf442 // fmin v2.4s, v2.4s, v28.4s
+	WORD $0x6ea0e76c // fcmgt v12.4s, v27.4s, v0.4s
+	WORD $0x6ea1e76d // fcmgt v13.4s, v27.4s, v1.4s
+	WORD $0x6ea2e76e // fcmgt v14.4s, v27.4s, v2.4s
+	WORD $0x4e6c1c00 // bic v0.16b, v0.16b, v12.16b
+	WORD $0x4e6d1c21 // bic v1.16b, v1.16b, v13.16b
+	WORD $0x4e6e1c42 // bic v2.16b, v2.16b, v14.16b
+	WORD $0x4eb11e24 // mov v4.16b, v17.16b
+	WORD $0x4eb11e25 // mov v5.16b, v17.16b
+	WORD $0x4eb11e26 // mov v6.16b, v17.16b
+	WORD $0x4e30cc04 // fmla v4.4s, v0.4s, v16.4s
+	WORD $0x4e30cc25 // fmla v5.4s, v1.4s, v16.4s
+	WORD $0x4e30cc46 // fmla v6.4s, v2.4s, v16.4s
+	WORD $0x4eb1d488 // fsub v8.4s, v4.4s, v17.4s
+	WORD $0x4eb1d4a9 // fsub v9.4s, v5.4s, v17.4s
+	WORD $0x4eb1d4ca // fsub v10.4s, v6.4s, v17.4s
+	WORD $0x4e32cd00 // fmla v0.4s, v8.4s, v18.4s
+	WORD $0x4e32cd21 // fmla v1.4s, v9.4s, v18.4s
+	WORD $0x4e32cd42 // fmla v2.4s, v10.4s, v18.4s
+	WORD $0x4e33cd00 // fmla v0.4s, v8.4s, v19.4s
+	WORD $0x4e33cd21 // fmla v1.4s, v9.4s, v19.4s
+	WORD $0x4e33cd42 // fmla v2.4s, v10.4s, v19.4s
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x4f3754a5 // shl v5.4s, v5.4s, #23
+	WORD $0x4f3754c6 // shl v6.4s, v6.4s, #23
+	WORD $0x4eba8484 // add v4.4s, v4.4s, v26.4s
+	WORD $0x4eba84a5 // add v5.4s, v5.4s, v26.4s
+	WORD $0x4eba84c6 // add v6.4s, v6.4s, v26.4s
+	WORD $0x4e6c1c84 // bic v4.16b, v4.16b, v12.16b
+	WORD $0x4e6d1ca5 // bic v5.16b, v5.16b, v13.16b
+	WORD $0x4e6e1cc6 // bic v6.16b, v6.16b, v14.16b
+	WORD $0x4eb51ea8 // mov v8.16b, v21.16b
+	WORD $0x4eb51ea9 // mov v9.16b, v21.16b
+	WORD $0x4eb51eaa // mov v10.16b, v21.16b
+	WORD $0x4e34cc08 // fmla v8.4s, v0.4s, v20.4s
+	WORD $0x4e34cc29 // fmla v9.4s, v1.4s, v20.4s
+	WORD $0x4e34cc4a // fmla v10.4s, v2.4s, v20.4s
+	WORD $0x4eb61ecc // mov v12.16b, v22.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb61ecd // mov v13.16b, v22.16b
+	WORD $0x4e21cd2d // fmla v13.4s, v9.4s, v1.4s
+	WORD $0x4eb61ece // mov v14.16b, v22.16b
+	WORD $0x4e22cd4e // fmla v14.4s, v10.4s, v2.4s
+	WORD $0x4eb71ee8 // mov v8.16b, v23.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb71ee9 // mov v9.16b, v23.16b
+	WORD $0x4e21cda9 // fmla v9.4s, v13.4s, v1.4s
+	WORD $0x4eb71eea // mov v10.16b, v23.16b
+	WORD $0x4e22cdca // fmla v10.4s, v14.4s, v2.4s
+	WORD $0x4eb81f0c // mov v12.16b, v24.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb81f0d // mov v13.16b, v24.16b
+	WORD $0x4e21cd2d // fmla v13.4s, v9.4s, v1.4s
+	WORD $0x4eb81f0e // mov v14.16b, v24.16b
+	WORD $0x4e22cd4e // fmla v14.4s, v10.4s, v2.4s
+	WORD $0x4eb91f28 // mov v8.16b, v25.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb91f29 // mov v9.16b, v25.16b
+	WORD $0x4e21cda9 // fmla v9.4s, v13.4s, v1.4s
+	WORD $0x4eb91f2a // mov v10.16b, v25.16b
+	WORD $0x4e22cdca // fmla v10.4s, v14.4s, v2.4s
+	WORD $0x4eb91f2c // mov v12.16b, v25.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb91f2d // mov v13.16b, v25.16b
+	WORD $0x4e21cd2d // fmla v13.4s, v9.4s, v1.4s
+	WORD $0x4eb91f2e // mov v14.16b, v25.16b
+	WORD $0x4e22cd4e // fmla v14.4s, v10.4s, v2.4s
+	WORD $0x6e24dd80 // fmul v0.4s, v12.4s, v4.4s
+	WORD $0x6e25dda1 // fmul v1.4s, v13.4s, v5.4s
+	WORD $0x6e26ddc2 // fmul v2.4s, v14.4s, v6.4s
+	WORD $0x4e39d400 // fadd v0.4s, v0.4s, v25.4s
+	WORD $0x6e20ff20 // fdiv v0.4s, v25.4s, v0.4s
+	WORD $0x4e39d421 // fadd v1.4s, v1.4s, v25.4s
+	WORD $0x6e21ff21 // fdiv v1.4s, v25.4s, v1.4s
+	WORD $0x4e39d442 // fadd v2.4s, v2.4s, v25.4s
+	MOVD $0x40000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6e22ffa2 // fdiv v2.4s, v29.4s, v2.4s
+	WORD $0x4ea2d722 // fsub v2.4s, v25.4s, v2.4s
+	WORD $0x4ea0f864 // fabs v4.4s, v3.4s
+	WORD $0x6e24dc88 // fmul v8.4s, v4.4s, v4.4s
+	MOVD $0xbbbab10c, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	MOVD $0x3ca90591, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbd5c1c29, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	MOVD $0x3e088385, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbeaaaa99, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	WORD $0x6e28dc88 // fmul v8.4s, v4.4s, v8.4s
+	WORD $0x4ea41c9f // mov v31.16b, v4.16b
+	WORD $0x4e3ecd1f // fmla v31.4s, v8.4s, v30.4s
+	MOVD $0x3f200000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6ea4e7bd // fcmgt v29.4s, v29.4s, v4.4s
+	WORD $0x6ebd1fe2 // bit v2.16b, v31.16b, v29.16b
+	MOVD $0x80000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x4e231fbd // and v29.16b, v29.16b, v3.16b
+	WORD $0x4ebd1c42 // orr v2.16b, v2.16b, v29.16b
+	WORD $0x6e22dc0b // fmul v11.4s, v0.4s, v2.4s
+	WORD $0x4e27cc2b // fmla v11.4s, v1.4s, v7.4s
+	FMOVQ F11, 0(R1)
+	FMOVQ 0(R6), F0
+	CBZ R3, second
+	FMOVQ 0(R9), F3
+	WORD $0x4e2bcc60 // fmla v0.4s, v3.4s, v11.4s
+	ADD $16, R3
+	ADD $16, R9
+	ADD $16, R10
+second:
+	WORD $0x6ea0f800 // fneg v0.4s, v0.4s
+	WORD $0x4ebcf400 // fmin v0.4s, v0.4s, v28.4s
+	WORD $0x4ea0f961 // fabs v1.4s, v11.4s
+	WORD $0x4e21d421 // fadd v1.4s, v1.4s, v1.4s
+	WORD $0x4ebcf421 // fmin v1.4s, v1.4s, v28.4s
+	WORD $0x6ea0e76c // fcmgt v12.4s, v27.4s, v0.4s
+	WORD $0x6ea1e76d // fcmgt v13.4s, v27.4s, v1.4s
+	WORD $0x4e6c1c00 // bic v0.16b, v0.16b, v12.16b
+	WORD $0x4e6d1c21 // bic v1.16b, v1.16b, v13.16b
+	WORD $0x4eb11e24 // mov v4.16b, v17.16b
+	WORD $0x4eb11e25 // mov v5.16b, v17.16b
+	WORD $0x4e30cc04 // fmla v4.4s, v0.4s, v16.4s
+	WORD $0x4e30cc25 // fmla v5.4s, v1.4s, v16.4s
+	WORD $0x4eb1d488 // fsub v8.4s, v4.4s, v17.4s
+	WORD $0x4eb1d4a9 // fsub v9.4s, v5.4s, v17.4s
+	WORD $0x4e32cd00 // fmla v0.4s, v8.4s, v18.4s
+	WORD $0x4e32cd21 // fmla v1.4s, v9.4s, v18.4s
+	WORD $0x4e33cd00 // fmla v0.4s, v8.4s, v19.4s
+	WORD $0x4e33cd21 // fmla v1.4s, v9.4s, v19.4s
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x4f3754a5 // shl v5.4s, v5.4s, #23
+	WORD $0x4eba8484 // add v4.4s, v4.4s, v26.4s
+	WORD $0x4eba84a5 // add v5.4s, v5.4s, v26.4s
+	WORD $0x4e6c1c84 // bic v4.16b, v4.16b, v12.16b
+	WORD $0x4e6d1ca5 // bic v5.16b, v5.16b, v13.16b
+	WORD $0x4eb51ea8 // mov v8.16b, v21.16b
+	WORD $0x4eb51ea9 // mov v9.16b, v21.16b
+	WORD $0x4e34cc08 // fmla v8.4s, v0.4s, v20.4s
+	WORD $0x4e34cc29 // fmla v9.4s, v1.4s, v20.4s
+	WORD $0x4eb61ecc // mov v12.16b, v22.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb61ecd // mov v13.16b, v22.16b
+	WORD $0x4e21cd2d // fmla v13.4s, v9.4s, v1.4s
+	WORD $0x4eb71ee8 // mov v8.16b, v23.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb71ee9 // mov v9.16b, v23.16b
+	WORD $0x4e21cda9 // fmla v9.4s, v13.4s, v1.4s
+	WORD $0x4eb81f0c // mov v12.16b, v24.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb81f0d // mov v13.16b, v24.16b
+	WORD $0x4e21cd2d // fmla v13.4s, v9.4s, v1.4s
+	WORD $0x4eb91f28 // mov v8.16b, v25.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb91f29 // mov v9.16b, v25.16b
+	WORD $0x4e21cda9 // fmla v9.4s, v13.4s, v1.4s
+	WORD $0x4eb91f2c // mov v12.16b, v25.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb91f2d // mov v13.16b, v25.16b
+	WORD $0x4e21cd2d // fmla v13.4s, v9.4s, v1.4s
+	WORD $0x6e24dd80 // fmul v0.4s, v12.4s, v4.4s
+	WORD $0x6e25dda1 // fmul v1.4s, v13.4s, v5.4s
+	WORD $0x4e39d400 // fadd v0.4s, v0.4s, v25.4s
+	WORD $0x6e20ff20 // fdiv v0.4s, v25.4s, v0.4s
+	WORD $0x4e39d421 // fadd v1.4s, v1.4s, v25.4s
+	MOVD $0x40000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6e21ffa1 // fdiv v1.4s, v29.4s, v1.4s
+	WORD $0x4ea1d721 // fsub v1.4s, v25.4s, v1.4s
+	WORD $0x4ea0f964 // fabs v4.4s, v11.4s
+	WORD $0x6e24dc88 // fmul v8.4s, v4.4s, v4.4s
+	MOVD $0xbbbab10c, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	MOVD $0x3ca90591, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbd5c1c29, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	MOVD $0x3e088385, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbeaaaa99, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	WORD $0x6e28dc88 // fmul v8.4s, v4.4s, v8.4s
+	WORD $0x4ea41c9f // mov v31.16b, v4.16b
+	WORD $0x4e3ecd1f // fmla v31.4s, v8.4s, v30.4s
+	MOVD $0x3f200000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6ea4e7bd // fcmgt v29.4s, v29.4s, v4.4s
+	WORD $0x6ebd1fe1 // bit v1.16b, v31.16b, v29.16b
+	MOVD $0x80000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x4e2b1fbd // and v29.16b, v29.16b, v11.16b
+	WORD $0x4ebd1c21 // orr v1.16b, v1.16b, v29.16b
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R6
+	ADD $16, R7
+	ADD $16, R8
+	SUBS $1, R5
+	BNE loop
+	RET
+
+// func gruBlendNEON(h *float32, z *float32, x *float32, n int)
+TEXT ·gruBlendNEON(SB), NOSPLIT, $0-32
+	MOVD h+0(FP), R0
+	MOVD z+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD $0x3fb8aa3b, R15
+	WORD $0x4e040df0 // dup v16.4s, w15
+	MOVD $0x4b400000, R15
+	WORD $0x4e040df1 // dup v17.4s, w15
+	MOVD $0xbf317000, R15
+	WORD $0x4e040df2 // dup v18.4s, w15
+	MOVD $0xb805fdf4, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	MOVD $0x3ab5b70d, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	MOVD $0x3c0917e1, R15
+	WORD $0x4e040df5 // dup v21.4s, w15
+	MOVD $0x3d2aab44, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	MOVD $0x3e2aaa52, R15
+	WORD $0x4e040df7 // dup v23.4s, w15
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df8 // dup v24.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040dfa // dup v26.4s, w15
+	MOVD $0xc2ae0000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	MOVD $0x42b0bd71, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	LSL $2, R3
+loop:
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F3
+	WORD $0x6ea0f800 // fneg v0.4s, v0.4s
+	WORD $0x4ebcf400 // fmin v0.4s, v0.4s, v28.4s
+	WORD $0x4ea0f862 // fabs v2.4s, v3.4s
+	WORD $0x4e22d442 // fadd v2.4s, v2.4s, v2.4s
+	WORD $0x4ebcf442 // fmin v2.4s, v2.4s, v28.4s
+	WORD $0x6ea0e76c // fcmgt v12.4s, v27.4s, v0.4s
+	WORD $0x6ea2e76e // fcmgt v14.4s, v27.4s, v2.4s
+	WORD $0x4e6c1c00 // bic v0.16b, v0.16b, v12.16b
+	WORD $0x4e6e1c42 // bic v2.16b, v2.16b, v14.16b
+	WORD $0x4eb11e24 // mov v4.16b, v17.16b
+	WORD $0x4eb11e26 // mov v6.16b, v17.16b
+	WORD $0x4e30cc04 // fmla v4.4s, v0.4s, v16.4s
+	WORD $0x4e30cc46 // fmla v6.4s, v2.4s, v16.4s
+	WORD $0x4eb1d488 // fsub v8.4s, v4.4s, v17.4s
+	WORD $0x4eb1d4ca // fsub v10.4s, v6.4s, v17.4s
+	WORD $0x4e32cd00 // fmla v0.4s, v8.4s, v18.4s
+	WORD $0x4e32cd42 // fmla v2.4s, v10.4s, v18.4s
+	WORD $0x4e33cd00 // fmla v0.4s, v8.4s, v19.4s
+	WORD $0x4e33cd42 // fmla v2.4s, v10.4s, v19.4s
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x4f3754c6 // shl v6.4s, v6.4s, #23
+	WORD $0x4eba8484 // add v4.4s, v4.4s, v26.4s
+	WORD $0x4eba84c6 // add v6.4s, v6.4s, v26.4s
+	WORD $0x4e6c1c84 // bic v4.16b, v4.16b, v12.16b
+	WORD $0x4e6e1cc6 // bic v6.16b, v6.16b, v14.16b
+	WORD $0x4eb51ea8 // mov v8.16b, v21.16b
+	WORD $0x4eb51eaa // mov v10.16b, v21.16b
+	WORD $0x4e34cc08 // fmla v8.4s, v0.4s, v20.4s
+	WORD $0x4e34cc4a // fmla v10.4s, v2.4s, v20.4s
+	WORD $0x4eb61ecc // mov v12.16b, v22.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb61ece // mov v14.16b, v22.16b
+	WORD $0x4e22cd4e // fmla v14.4s, v10.4s, v2.4s
+	WORD $0x4eb71ee8 // mov v8.16b, v23.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb71eea // mov v10.16b, v23.16b
+	WORD $0x4e22cdca // fmla v10.4s, v14.4s, v2.4s
+	WORD $0x4eb81f0c // mov v12.16b, v24.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb81f0e // mov v14.16b, v24.16b
+	WORD $0x4e22cd4e // fmla v14.4s, v10.4s, v2.4s
+	WORD $0x4eb91f28 // mov v8.16b, v25.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb91f2a // mov v10.16b, v25.16b
+	WORD $0x4e22cdca // fmla v10.4s, v14.4s, v2.4s
+	WORD $0x4eb91f2c // mov v12.16b, v25.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb91f2e // mov v14.16b, v25.16b
+	WORD $0x4e22cd4e // fmla v14.4s, v10.4s, v2.4s
+	WORD $0x6e24dd80 // fmul v0.4s, v12.4s, v4.4s
+	WORD $0x6e26ddc2 // fmul v2.4s, v14.4s, v6.4s
+	WORD $0x4e39d400 // fadd v0.4s, v0.4s, v25.4s
+	WORD $0x6e20ff20 // fdiv v0.4s, v25.4s, v0.4s
+	WORD $0x4e39d442 // fadd v2.4s, v2.4s, v25.4s
+	MOVD $0x40000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6e22ffa2 // fdiv v2.4s, v29.4s, v2.4s
+	WORD $0x4ea2d722 // fsub v2.4s, v25.4s, v2.4s
+	WORD $0x4ea0f864 // fabs v4.4s, v3.4s
+	WORD $0x6e24dc88 // fmul v8.4s, v4.4s, v4.4s
+	MOVD $0xbbbab10c, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	MOVD $0x3ca90591, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbd5c1c29, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	MOVD $0x3e088385, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbeaaaa99, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	WORD $0x6e28dc88 // fmul v8.4s, v4.4s, v8.4s
+	WORD $0x4ea41c9f // mov v31.16b, v4.16b
+	WORD $0x4e3ecd1f // fmla v31.4s, v8.4s, v30.4s
+	MOVD $0x3f200000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6ea4e7bd // fcmgt v29.4s, v29.4s, v4.4s
+	WORD $0x6ebd1fe2 // bit v2.16b, v31.16b, v29.16b
+	MOVD $0x80000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x4e231fbd // and v29.16b, v29.16b, v3.16b
+	WORD $0x4ebd1c42 // orr v2.16b, v2.16b, v29.16b
+	FMOVQ 0(R0), F7
+	WORD $0x4ea2d4e7 // fsub v7.4s, v7.4s, v2.4s
+	WORD $0x4e27cc02 // fmla v2.4s, v0.4s, v7.4s
+	FMOVQ F2, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $1, R3
+	BNE loop
+	RET
+
+// func gruCellNEON(h *float32, z *float32, rr *float32, x *float32, u *float32, n int)
+TEXT ·gruCellNEON(SB), NOSPLIT, $0-48
+	MOVD h+0(FP), R0
+	MOVD z+8(FP), R1
+	MOVD rr+16(FP), R2
+	MOVD x+24(FP), R3
+	MOVD u+32(FP), R4
+	MOVD n+40(FP), R5
+	MOVD $0x3fb8aa3b, R15
+	WORD $0x4e040df0 // dup v16.4s, w15
+	MOVD $0x4b400000, R15
+	WORD $0x4e040df1 // dup v17.4s, w15
+	MOVD $0xbf317000, R15
+	WORD $0x4e040df2 // dup v18.4s, w15
+	MOVD $0xb805fdf4, R15
+	WORD $0x4e040df3 // dup v19.4s, w15
+	MOVD $0x3ab5b70d, R15
+	WORD $0x4e040df4 // dup v20.4s, w15
+	MOVD $0x3c0917e1, R15
+	WORD $0x4e040df5 // dup v21.4s, w15
+	MOVD $0x3d2aab44, R15
+	WORD $0x4e040df6 // dup v22.4s, w15
+	MOVD $0x3e2aaa52, R15
+	WORD $0x4e040df7 // dup v23.4s, w15
+	MOVD $0x3f000000, R15
+	WORD $0x4e040df8 // dup v24.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040df9 // dup v25.4s, w15
+	MOVD $0x3f800000, R15
+	WORD $0x4e040dfa // dup v26.4s, w15
+	MOVD $0xc2ae0000, R15
+	WORD $0x4e040dfb // dup v27.4s, w15
+	MOVD $0x42b0bd71, R15
+	WORD $0x4e040dfc // dup v28.4s, w15
+	LSL $2, R5
+loop:
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x6ea0f800 // fneg v0.4s, v0.4s
+	WORD $0x4ebcf400 // fmin v0.4s, v0.4s, v28.4s
+	WORD $0x6ea0f821 // fneg v1.4s, v1.4s
+	WORD $0x4ebcf421 // fmin v1.4s, v1.4s, v28.4s
+	WORD $0x6ea0e76c // fcmgt v12.4s, v27.4s, v0.4s
+	WORD $0x6ea1e76d // fcmgt v13.4s, v27.4s, v1.4s
+	WORD $0x4e6c1c00 // bic v0.16b, v0.16b, v12.16b
+	WORD $0x4e6d1c21 // bic v1.16b, v1.16b, v13.16b
+	WORD $0x4eb11e24 // mov v4.16b, v17.16b
+	WORD $0x4eb11e25 // mov v5.16b, v17.16b
+	WORD $0x4e30cc04 // fmla v4.4s, v0.4s, v16.4s
+	WORD $0x4e30cc25 // fmla v5.4s, v1.4s, v16.4s
+	WORD $0x4eb1d488 // fsub v8.4s, v4.4s, v17.4s
+	WORD $0x4eb1d4a9 // fsub v9.4s, v5.4s, v17.4s
+	WORD $0x4e32cd00 // fmla v0.4s, v8.4s, v18.4s
+	WORD $0x4e32cd21 // fmla v1.4s, v9.4s, v18.4s
+	WORD $0x4e33cd00 // fmla v0.4s, v8.4s, v19.4s
+	WORD $0x4e33cd21 // fmla v1.4s, v9.4s, v19.4s
+	WORD $0x4f375484 // shl v4.4s, v4.4s, #23
+	WORD $0x4f3754a5 // shl v5.4s, v5.4s, #23
+	WORD $0x4eba8484 // add v4.4s, v4.4s, v26.4s
+	WORD $0x4eba84a5 // add v5.4s, v5.4s, v26.4s
+	WORD $0x4e6c1c84 // bic v4.16b, v4.16b, v12.16b
+	WORD $0x4e6d1ca5 // bic v5.16b, v5.16b, v13.16b
+	WORD $0x4eb51ea8 // mov v8.16b, v21.16b
+	WORD $0x4eb51ea9 // mov v9.16b, v21.16b
+	WORD $0x4e34cc08 // fmla v8.4s, v0.4s, v20.4s
+	WORD $0x4e34cc29 // fmla v9.4s, v1.4s, v20.4s
+	WORD $0x4eb61ecc // mov v12.16b, v22.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb61ecd // mov v13.16b, v22.16b
+	WORD $0x4e21cd2d // fmla v13.4s, v9.4s, v1.4s
+	WORD $0x4eb71ee8 // mov v8.16b, v23.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb71ee9 // mov v9.16b, v23.16b
+	WORD $0x4e21cda9 // fmla v9.4s, v13.4s, v1.4s
+	WORD $0x4eb81f0c // mov v12.16b, v24.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb81f0d // mov v13.16b, v24.16b
+	WORD $0x4e21cd2d // fmla v13.4s, v9.4s, v1.4s
+	WORD $0x4eb91f28 // mov v8.16b, v25.16b
+	WORD $0x4e20cd88 // fmla v8.4s, v12.4s, v0.4s
+	WORD $0x4eb91f29 // mov v9.16b, v25.16b
+	WORD $0x4e21cda9 // fmla v9.4s, v13.4s, v1.4s
+	WORD $0x4eb91f2c // mov v12.16b, v25.16b
+	WORD $0x4e20cd0c // fmla v12.4s, v8.4s, v0.4s
+	WORD $0x4eb91f2d // mov v13.16b, v25.16b
+	WORD $0x4e21cd2d // fmla v13.4s, v9.4s, v1.4s
+	WORD $0x6e24dd80 // fmul v0.4s, v12.4s, v4.4s
+	WORD $0x6e25dda1 // fmul v1.4s, v13.4s, v5.4s
+	WORD $0x4e39d421 // fadd v1.4s, v1.4s, v25.4s
+	WORD $0x6e21ff21 // fdiv v1.4s, v25.4s, v1.4s
+	FMOVQ 0(R3), F3
+	FMOVQ 0(R4), F7
+	WORD $0x4e27cc23 // fmla v3.4s, v1.4s, v7.4s
+	WORD $0x4ea0f862 // fabs v2.4s, v3.4s
+	WORD $0x4e22d442 // fadd v2.4s, v2.4s, v2.4s
+	WORD $0x4ebcf442 // fmin v2.4s, v2.4s, v28.4s
+	WORD $0x6ea2e76e // fcmgt v14.4s, v27.4s, v2.4s
+	WORD $0x4e6e1c42 // bic v2.16b, v2.16b, v14.16b
+	WORD $0x4eb11e26 // mov v6.16b, v17.16b
+	WORD $0x4e30cc46 // fmla v6.4s, v2.4s, v16.4s
+	WORD $0x4eb1d4ca // fsub v10.4s, v6.4s, v17.4s
+	WORD $0x4e32cd42 // fmla v2.4s, v10.4s, v18.4s
+	WORD $0x4e33cd42 // fmla v2.4s, v10.4s, v19.4s
+	WORD $0x4f3754c6 // shl v6.4s, v6.4s, #23
+	WORD $0x4eba84c6 // add v6.4s, v6.4s, v26.4s
+	WORD $0x4e6e1cc6 // bic v6.16b, v6.16b, v14.16b
+	WORD $0x4eb51eaa // mov v10.16b, v21.16b
+	WORD $0x4e34cc4a // fmla v10.4s, v2.4s, v20.4s
+	WORD $0x4eb61ece // mov v14.16b, v22.16b
+	WORD $0x4e22cd4e // fmla v14.4s, v10.4s, v2.4s
+	WORD $0x4eb71eea // mov v10.16b, v23.16b
+	WORD $0x4e22cdca // fmla v10.4s, v14.4s, v2.4s
+	WORD $0x4eb81f0e // mov v14.16b, v24.16b
+	WORD $0x4e22cd4e // fmla v14.4s, v10.4s, v2.4s
+	WORD $0x4eb91f2a // mov v10.16b, v25.16b
+	WORD $0x4e22cdca // fmla v10.4s, v14.4s, v2.4s
+	WORD $0x4eb91f2e // mov v14.16b, v25.16b
+	WORD $0x4e22cd4e // fmla v14.4s, v10.4s, v2.4s
+	WORD $0x6e26ddc2 // fmul v2.4s, v14.4s, v6.4s
+	WORD $0x4e39d400 // fadd v0.4s, v0.4s, v25.4s
+	WORD $0x6e20ff20 // fdiv v0.4s, v25.4s, v0.4s
+	WORD $0x4e39d442 // fadd v2.4s, v2.4s, v25.4s
+	MOVD $0x40000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6e22ffa2 // fdiv v2.4s, v29.4s, v2.4s
+	WORD $0x4ea2d722 // fsub v2.4s, v25.4s, v2.4s
+	WORD $0x4ea0f864 // fabs v4.4s, v3.4s
+	WORD $0x6e24dc88 // fmul v8.4s, v4.4s, v4.4s
+	MOVD $0xbbbab10c, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	MOVD $0x3ca90591, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbd5c1c29, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	MOVD $0x3e088385, R15
+	WORD $0x4e040dff // dup v31.4s, w15
+	WORD $0x4e28cfdf // fmla v31.4s, v30.4s, v8.4s
+	MOVD $0xbeaaaa99, R15
+	WORD $0x4e040dfe // dup v30.4s, w15
+	WORD $0x4e28cffe // fmla v30.4s, v31.4s, v8.4s
+	WORD $0x6e28dc88 // fmul v8.4s, v4.4s, v8.4s
+	WORD $0x4ea41c9f // mov v31.16b, v4.16b
+	WORD $0x4e3ecd1f // fmla v31.4s, v8.4s, v30.4s
+	MOVD $0x3f200000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x6ea4e7bd // fcmgt v29.4s, v29.4s, v4.4s
+	WORD $0x6ebd1fe2 // bit v2.16b, v31.16b, v29.16b
+	MOVD $0x80000000, R15
+	WORD $0x4e040dfd // dup v29.4s, w15
+	WORD $0x4e231fbd // and v29.16b, v29.16b, v3.16b
+	WORD $0x4ebd1c42 // orr v2.16b, v2.16b, v29.16b
+	FMOVQ 0(R0), F7
+	WORD $0x4ea2d4e7 // fsub v7.4s, v7.4s, v2.4s
+	WORD $0x4e27cc02 // fmla v2.4s, v0.4s, v7.4s
+	FMOVQ F2, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	SUBS $1, R5
+	BNE loop
+	RET
+
 // func fmaPeakNEON(n int)
 TEXT ·fmaPeakNEON(SB), NOSPLIT, $0-8
 	MOVD n+0(FP), R0

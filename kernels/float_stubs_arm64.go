@@ -19,6 +19,51 @@ func gemmF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, w
 //go:noescape
 func gemmBF16NEON(a *float32, zero *float32, at *int, taps int, k int, w *byte, wstep int, y *float32, stride int, bias *float32, how int, low float32, high float32, shape int, tiles int, skip int)
 
+// depthNEON adds the products of taps and weights, w[blocks][taps][16], as gemm does.
+//
+//go:noescape
+func depthNEON(a *float32, zero *float32, at *int, taps int, y *float32, stride int, rows int, blocks int, w *float32, bias *float32, how int, low float32, high float32)
+
+// maxTapsNEON takes the maximum of the taps from -Inf on; NaN if one is NaN.
+//
+//go:noescape
+func maxTapsNEON(a *float32, zero *float32, at *int, taps int, y *float32, stride int, rows int, blocks int)
+
+// meanTapsNEON adds the taps from zero on and divides by count[rows].
+//
+//go:noescape
+func meanTapsNEON(a *float32, zero *float32, at *int, taps int, y *float32, stride int, rows int, blocks int, count *float32)
+
+// sigmoidNEON replaces 16*n elements by their sigmoid.
+//
+//go:noescape
+func sigmoidNEON(x *float32, n int)
+
+// tanhNEON replaces 16*n elements by their hyperbolic tangent.
+//
+//go:noescape
+func tanhNEON(x *float32, n int)
+
+// sigmoidMulNEON writes sigmoid(gt)*h for 16*n elements.
+//
+//go:noescape
+func sigmoidMulNEON(y *float32, gt *float32, h *float32, n int)
+
+// lstmNEON does 16*n elements of an LSTM cell: gates stand hidden floats apart, and so do the peepholes, unless peep is nil.
+//
+//go:noescape
+func lstmNEON(h *float32, c *float32, gates *float32, peep *float32, hidden int, n int)
+
+// gruBlendNEON writes n + sigmoid(z)*(h-n) with n = tanh(x) for 16*n elements.
+//
+//go:noescape
+func gruBlendNEON(h *float32, z *float32, x *float32, n int)
+
+// gruCellNEON writes n + sigmoid(z)*(h-n) with n = tanh(x + sigmoid(rr)*u) for 16*n elements.
+//
+//go:noescape
+func gruCellNEON(h *float32, z *float32, rr *float32, x *float32, u *float32, n int)
+
 // fmaPeakNEON does 12*n multiply-adds of whole registers.
 //
 //go:noescape

@@ -8,6 +8,8 @@ func floatKernelsNeon(a *Asm) {
 		neonGemm(Neon{a}, typ)
 	}
 	n := Neon{a}
+	neonPixels(n)
+	neonCells(n)
 	n.Func("fmaPeakNEON", "n int", "does 12*n multiply-adds of whole registers.")
 	n.Args("n")
 	for i := range 14 {
