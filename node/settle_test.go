@@ -88,11 +88,14 @@ func tinyFile(t *testing.T) string {
 // stepOnce prefills some tokens and returns the logits.
 func stepOnce(t testing.TB, s pipeline.Stepper) []float32 {
 	t.Helper()
-	q, err := s.NewSeq(16)
+	q, err := s.NewSeq(16, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer q.Free()
+	if err := q.Reserve(16); err != nil {
+		t.Fatal(err)
+	}
 	res, err := s.Step([]pipeline.Rows{{Seq: q, Tokens: []int32{1, 2, 3, 4, 5}, Logits: 1}})
 	if err != nil {
 		t.Fatal(err)

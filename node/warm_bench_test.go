@@ -50,11 +50,14 @@ func BenchmarkWarmStart(b *testing.B) {
 
 // decode steps one sequence token by token.
 func decode(b *testing.B, s pipeline.Stepper, tokens int) time.Duration {
-	q, err := s.NewSeq(tokens)
+	q, err := s.NewSeq(tokens, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer q.Free()
+	if err := q.Reserve(tokens); err != nil {
+		b.Fatal(err)
+	}
 	begun := time.Now()
 	for i := range tokens {
 		if _, err := s.Step([]pipeline.Rows{{Seq: q, Tokens: []int32{int32(i + 100)}, Logits: 1}}); err != nil {
