@@ -47,9 +47,11 @@ func Pack(dst, src []byte, t Type, rows, cols int) error {
 	f := formOf(t)
 	pb := f.panelBytes(cols)
 	clear(dst[(panels(rows)-1)*pb:])
+	near := make([]byte, min(rows, panelRows)*rb)
 	for first := 0; first < rows; first += panelRows {
 		p, end := dst[first/panelRows*pb:][:pb], min(first+panelRows, rows)
-		if f.packPanel(p, src[first*rb:end*rb], rb) {
+		// The packers go through 16 rows side by side, which no prefetcher likes: they come from the cache.
+		if n := copy(near, src[first*rb:end*rb]); f.packPanel(p, near[:n], rb) {
 			continue
 		}
 		for r := first; r < end; r++ {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"lamina/kernels"
@@ -84,21 +85,10 @@ func (l *Local) load(ctx context.Context, f *gguf.File, info shard.Info, cfg Loc
 	if kv := info.KVBytes(shard.Span{First: 0, End: info.Layers}, 1); total+kv > memory {
 		return fmt.Errorf("%w: the weights take %d MiB, %d MiB are free; use a smaller file, or a cluster of several machines (lamina up)", infer.ErrNoCapacity, total>>20, memory>>20)
 	}
-	parts := partMap{}
-	err := shard.Cut(f, func(p shard.Part, data []byte) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		mem, err := blobs.Copy(data)
-		if err != nil {
-			return err
-		}
-		l.frees = append(l.frees, func() { _ = mem.Close() }) // giving memory back has nothing to report
-		parts[p.Name] = mem.Bytes()
-		if done += int64(len(data)); cfg.Progress != nil {
+	parts, err := l.pack(ctx, f, func(n int64) {
+		if done += n; cfg.Progress != nil {
 			cfg.Progress(min(done, total), total)
 		}
-		return nil
 	})
 	if err != nil {
 		return err
@@ -114,6 +104,41 @@ func (l *Local) load(ctx context.Context, f *gguf.File, info shard.Info, cfg Loc
 	}
 	l.host = pipeline.NewHost(pipeline.HostConfig{Self: "local", Send: nobody{}})
 	return l.host.Serve(pipeline.StageKey{Model: "local", Epoch: 1}, pipeline.ForShard(l.shard))
+}
+
+// pack packs the parts into memory, several at once; packed is told the bytes of each, one after the other.
+func (l *Local) pack(ctx context.Context, f *gguf.File, packed func(n int64)) (partMap, error) {
+	cutter, err := shard.NewCutter(f)
+	if err != nil {
+		return nil, err
+	}
+	list, parts := cutter.Parts(), partMap{}
+	index := make([]int, len(list))
+	for i := range index {
+		index[i] = i
+	}
+	var mu sync.Mutex
+	return parts, each(ctx, index, func(_ context.Context, i int) error {
+		n, err := cutter.Size(i)
+		if err != nil {
+			return err
+		}
+		mem, err := blobs.New(int(n))
+		if err != nil {
+			return err
+		}
+		if _, err = cutter.Encode(i, mem.Bytes()); err == nil {
+			err = mem.Seal()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		l.frees = append(l.frees, func() { _ = mem.Close() }) // giving memory back has nothing to report
+		if err == nil {
+			parts[list[i].Name] = mem.Bytes()
+			packed(n)
+		}
+		return err
+	})
 }
 
 // Close ends what runs and gives the memory back.

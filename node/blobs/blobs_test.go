@@ -393,22 +393,6 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-func TestCopy(t *testing.T) {
-	for _, n := range []int{0, 1, 3 << 20} {
-		b := content(n, 1)
-		data, err := Copy(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(data.Bytes(), b) {
-			t.Errorf("%d: other bytes", n)
-		}
-		if err := data.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func TestOpen(t *testing.T) {
 	_, dir := newStore(t)
 	left := filepath.Join(dir, dirPart, Sum(nil).hex()+putSuffix)

@@ -30,17 +30,3 @@ func (d *Data) Seal() error {
 	}
 	return nil
 }
-
-// Copy brings bytes that are no blob of a store into memory of the kind that Load uses.
-func Copy(b []byte) (*Data, error) {
-	data, err := allocate(len(b))
-	if err != nil {
-		return nil, fmt.Errorf("memory for %d bytes: %w", len(b), err)
-	}
-	copy(data.b, b)
-	if err := protect(data.b); err != nil {
-		_ = data.Close()
-		return nil, fmt.Errorf("memory for %d bytes: %w", len(b), err)
-	}
-	return data, nil
-}
