@@ -34,6 +34,9 @@ func (e *mul512) constantsBW() {
 
 // start16 is start for accumulators of 16 bits; see mul2.start.
 func (e *mul512) start16(half int) {
+	if e.signed() {
+		return
+	}
 	shift := e.zero - 3 // the sums are already times 8
 	if e.mins {
 		if e.high == 0 {
