@@ -2,6 +2,7 @@ package kernels
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -59,5 +60,23 @@ func BenchmarkPackFloats(b *testing.B) {
 			m := PackFloats(w, nil, x, 512, 512, 512, byColumn)
 			perElement(b, len(x), func() { PackFloats(w, m, x, 512, 512, 512, byColumn) })
 		})
+	}
+}
+
+// BenchmarkFloatTypes multiplies with weights of each float type, on one worker and on two.
+func BenchmarkFloatTypes(b *testing.B) {
+	const rows, n, k = 504, 512, 512
+	x, y := normals(2, rows*k), make([]float32, rows*n)
+	for _, typ := range []Type{F32, F16, BF16} {
+		m, _ := randomMatrix(b, rand.New(rand.NewPCG(1, 1)), typ, n, k)
+		for _, workers := range []int{1, 2} {
+			w := NewWorkers(workers)
+			b.Run(fmt.Sprintf("%s/%dx%dx%d/workers=%d", typ, rows, n, k, workers), func(b *testing.B) {
+				eachFast(b, func(b *testing.B) {
+					flops(b, 2*rows*n*k, func() { GEMM(w, y, n, x, k, rows, m, Fuse{}) })
+				})
+			})
+			w.Close()
+		}
 	}
 }
