@@ -183,8 +183,8 @@ var _ net.Conn = (*memConn)(nil)
 func (c *memConn) Read(b []byte) (int, error)  { return c.in.readInto(b) }
 func (c *memConn) Write(b []byte) (int, error) { return c.out.writeFrom(b, true) }
 
-// TryWrite implements tryWriter.
-func (c *memConn) TryWrite(b []byte) (int, error) { return c.out.writeFrom(b, false) }
+// write implements rawConn.
+func (c *memConn) write(b []byte, wait bool) (int, error) { return c.out.writeFrom(b, wait) }
 
 func (c *memConn) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(c.la) }
 func (c *memConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.ra) }

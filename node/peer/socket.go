@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// tryWriter is a connection that can write without waiting: n may be less than len(b).
-type tryWriter interface {
-	TryWrite(b []byte) (n int, err error)
+// rawConn is what a socket needs of a connection. A write that does not wait may write less than len(b).
+type rawConn interface {
+	Read(b []byte) (n int, err error)
+	write(b []byte, wait bool) (n int, err error)
 }
 
 // socket is the connection under the TLS of a stream. On a stage link what TLS writes is held until it is flushed, so that
@@ -17,7 +18,8 @@ type tryWriter interface {
 // reader has been waiting.
 type socket struct {
 	net.Conn
-	try  tryWriter
+	raw  rawConn
+	fast bool // the raw connection is in use; set by hold, before the reader of the link begins
 	born time.Time
 
 	waiting atomic.Int64 // since when a Read has been waiting, after born; 0: none is
@@ -40,11 +42,11 @@ type socket struct {
 func newSocket(c net.Conn) *socket {
 	s := &socket{Conn: c, born: time.Now()}
 	var ok bool
-	if s.try, ok = c.(tryWriter); ok {
+	if s.raw, ok = c.(rawConn); ok {
 		return s
 	}
-	if s.try = tryTCP(c); s.try == nil {
-		s.try = waits{c}
+	if s.raw = rawTCP(c); s.raw == nil {
+		s.raw = waits{c}
 	}
 	return s
 }
@@ -52,8 +54,7 @@ func newSocket(c net.Conn) *socket {
 // waits stands in where a connection can do no better: its writes may wait.
 type waits struct{ net.Conn }
 
-// TryWrite implements tryWriter.
-func (w waits) TryWrite(b []byte) (int, error) { return w.Write(b) }
+func (w waits) write(b []byte, _ bool) (int, error) { return w.Write(b) }
 
 // clock is a time that is never 0.
 func (s *socket) clock() int64 { return int64(time.Since(s.born)) + 1 }
@@ -61,7 +62,13 @@ func (s *socket) clock() int64 { return int64(time.Since(s.born)) + 1 }
 // Read implements net.Conn.
 func (s *socket) Read(b []byte) (int, error) {
 	s.waiting.Store(s.clock())
-	n, err := s.Conn.Read(b)
+	var n int
+	var err error
+	if s.fast {
+		n, err = s.raw.Read(b)
+	} else {
+		n, err = s.Conn.Read(b)
+	}
 	s.waiting.Store(0)
 	if err != nil {
 		if c := s.cause.Load(); c != nil {
@@ -105,8 +112,9 @@ func (s *socket) fail(err error) {
 	_ = s.Close()
 }
 
-// hold makes writes wait for a flush from now on.
+// hold makes writes wait for a flush from now on. The reader of the link must not have begun.
 func (s *socket) hold() {
+	s.fast = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.hold = true
@@ -140,11 +148,7 @@ func (s *socket) flush(wait bool) (done bool, err error) {
 			}
 		}
 		var n int
-		if wait {
-			n, err = s.Conn.Write(s.out)
-		} else {
-			n, err = s.try.TryWrite(s.out)
-		}
+		n, err = s.raw.write(s.out, wait)
 		s.out = s.out[n:]
 		if err != nil || len(s.out) > 0 {
 			return false, err

@@ -4,5 +4,5 @@ package peer
 
 import "net"
 
-// tryTCP is not to be had here.
-func tryTCP(net.Conn) tryWriter { return nil }
+// rawTCP is not to be had here.
+func rawTCP(net.Conn) rawConn { return nil }
