@@ -1,6 +1,7 @@
 package shard_test
 
 import (
+	"runtime"
 	"testing"
 	"unsafe"
 
@@ -19,4 +20,12 @@ func hugeBytes(tb testing.TB, n int) []byte {
 	skip := huge - int(uintptr(unsafe.Pointer(&m[0]))%huge)
 	_ = unix.Madvise(m[skip:skip+(n+huge-1)/huge*huge], unix.MADV_HUGEPAGE) // a wish: kernels without it are slower
 	return m[skip : skip+n : skip+n]
+}
+
+// pin keeps the goroutine on a core; its thread ends with it.
+func pin(core int) {
+	runtime.LockOSThread()
+	var set unix.CPUSet
+	set.Set(core)
+	_ = unix.SchedSetaffinity(0, &set) // without it the figures only mean less
 }
