@@ -93,6 +93,16 @@ func (m *meter) received(bytes int64, took time.Duration) {
 	m.net = rate
 }
 
+// fetched notes a transfer that was also bound by disks and hashing: the line is at least as fast.
+func (m *meter) fetched(bytes int64, took time.Duration) {
+	if took <= 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.net = max(m.net, float64(bytes)/float64(took))
+}
+
 // A small change is not told: everybody in the cluster would hear of it.
 const (
 	newsOfRate = 1.1

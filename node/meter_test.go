@@ -94,7 +94,8 @@ func TestMeterWaitsForEnough(t *testing.T) {
 // The line is at least as fast as the fastest transfer, and an estimate that does not hold wears off.
 func TestMeterOfTheLine(t *testing.T) {
 	m := newMeter()
-	m.received(1000, 10)
+	m.fetched(1000, 10)
+	m.fetched(1000, 1000)
 	m.received(1000, 1000)
 	if _, net := m.report(); net < 80 {
 		t.Errorf("one slow transfer brings the line to %v", net)

@@ -50,7 +50,7 @@ func (p *peerBlobs) Ensure(ctx context.Context, m cluster.Model, b cluster.Blob)
 		return err
 	}
 	if b.Size >= probeBytes {
-		p.meter.received(b.Size, time.Since(begun))
+		p.meter.fetched(b.Size, time.Since(begun))
 	}
 	p.out.Info("blob fetched", "model", m.Name, "part", b.Name, "bytes", b.Size, "seconds", time.Since(begun).Seconds())
 	return nil
