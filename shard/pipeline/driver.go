@@ -274,8 +274,10 @@ func (d *driver) onToken(now time.Time, f *Frame) {
 		d.dropped.duplicate.Add(1)
 		return
 	}
-	empty := f.has(FlagLast) && f.Count == 0 && d.r.MaxNew == 0
-	if index > d.stats.Tokens || !empty && (f.Count != 1 || index >= d.r.MaxNew) || len(f.Scores) > 1 {
+	n := int(f.Count)
+	empty := f.has(FlagLast) && n == 0 && d.r.MaxNew == 0
+	ids := f.tokens()
+	if index > d.stats.Tokens || !empty && (n < 1 || len(ids) != n || index+n > d.r.MaxNew) || len(f.Scores) > 0 && len(f.Scores) != n {
 		d.disorder(f)
 		return
 	}
@@ -286,16 +288,18 @@ func (d *driver) onToken(now time.Time, f *Frame) {
 			reason = ReasonEOS
 		}
 	}
-	if !empty {
-		t := Token{Index: index, Last: reason != ReasonNone, Reason: reason}
-		if len(f.Scores) == 1 {
-			t.Token = f.Scores[0]
+	for i, id := range ids[:n] {
+		t := Token{Index: index + i}
+		if len(f.Scores) > 0 {
+			t.Token = f.Scores[i]
 		}
-		t.ID = f.ID
+		if t.ID = id; i == n-1 {
+			t.Last, t.Reason = reason != ReasonNone, reason
+		}
 		d.results = append(d.results, t)
-		d.known = append(d.known, f.ID)
+		d.known = append(d.known, id)
 		d.stats.Tokens++
-		if index == 0 {
+		if t.Index == 0 {
 			d.stats.First = now
 		}
 		d.stats.Last = now

@@ -81,7 +81,7 @@ type Frame struct {
 	Spent   uint32 // microseconds of queue and compute in stages 1.. since the rows left stage 0; saturates
 
 	ID     int32          // Token: the token, if Count is 1
-	Tokens []int32        // Step for stage 0
+	Tokens []int32        // Step for stage 0; Step for the others: guesses, the tokens of all rows but the first; Token: if Count is not 1
 	X      []float32      // Step for the others: Count rows of Hidden values
 	Scores []sample.Token // Token, if log probabilities were asked for; one per token
 	Open   *OpenRequest   // Open
@@ -100,6 +100,22 @@ func (f *Frame) Release() {
 
 // has tells whether the flag is set.
 func (f *Frame) has(flag Flags) bool { return f.Flags&flag != 0 }
+
+// tokens are those of a Token frame.
+func (f *Frame) tokens() []int32 {
+	if f.Count == 1 && len(f.Tokens) == 0 {
+		return []int32{f.ID}
+	}
+	return f.Tokens
+}
+
+// last is the last token of a Token frame.
+func (f *Frame) last() int32 {
+	if n := len(f.Tokens); n > 0 {
+		return f.Tokens[n-1]
+	}
+	return f.ID
+}
 
 // circles tells whether the frame carries a decoding sequence on its round.
 func (f *Frame) circles() bool {

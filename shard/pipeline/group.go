@@ -56,8 +56,8 @@ func (w *work) input(tail bool, hidden int) Rows {
 	r := Rows{Seq: w.seq.kv}
 	switch f := w.frame; {
 	case f == nil:
-		r.Tokens = w.token[:]
-	case len(f.Tokens) > 0:
+		r.Tokens = w.token[:w.part]
+	case len(f.X) == 0:
 		from := w.pos - int(f.Pos)
 		r.Tokens = f.Tokens[from : from+w.part]
 	default:
@@ -65,7 +65,9 @@ func (w *work) input(tail bool, hidden int) Rows {
 		r.X = f.X[from*hidden : (from+w.part)*hidden]
 	}
 	if tail && w.sampled() {
-		r.Logits = 1
+		if r.Logits = 1; w.decodes() {
+			r.Logits = w.part
+		}
 	}
 	if w.scores(tail, w.open) {
 		r.Logits = w.part
@@ -85,8 +87,29 @@ func (s *stage) choose(out [][]float32) {
 			w.scored, w.err = s.score(w, out[i])
 		}
 		if w.err == nil && w.sampled() {
-			last := out[i][len(out[i])-s.shape.Vocab:]
-			w.chosen, w.err = w.sampler.Sample(&s.scratch, last, w.pos+w.part)
+			s.pick(w, out[i])
+		}
+	}
+}
+
+// pick samples after each row that wants it, as long as the next row was computed of the token that came out.
+func (s *stage) pick(w *work, logits []float32) {
+	rows, guesses := 1, w.guesses()
+	if w.decodes() {
+		rows = w.part
+	}
+	logits = logits[len(logits)-rows*s.shape.Vocab:]
+	w.chosen = w.chosen[:0]
+	for i := range rows {
+		pos := w.pos + w.part - rows + 1 + i
+		t, err := w.sampler.Sample(&s.scratch, logits[i*s.shape.Vocab:(i+1)*s.shape.Vocab], pos)
+		if err != nil {
+			w.err = err
+			return
+		}
+		w.chosen = append(w.chosen, t)
+		if i == rows-1 || t.ID != guesses[i] || w.open.verdict(pos, t.ID) != 0 {
+			return
 		}
 	}
 }
@@ -177,7 +200,7 @@ func (s *stage) passOn(now time.Time, w *work, out []float32, compute time.Durat
 		}
 		s.put(q.next, Frame{
 			Kind: KindStep, Flags: flags, Stage: uint16(s.key.Index + 1), Seq: q.id, Epoch: s.key.Epoch, Attempt: q.attempt,
-			Pos: uint32(w.pos), Count: uint32(w.part), Spent: spent, X: out,
+			Pos: uint32(w.pos), Count: uint32(w.part), Spent: spent, X: out, Tokens: w.sent(),
 		})
 	}
 	w.pos += w.part
@@ -185,6 +208,14 @@ func (s *stage) passOn(now time.Time, w *work, out []float32, compute time.Durat
 	if w.part = 0; w.count == 0 {
 		s.recycle(w)
 	}
+}
+
+// sent are the guesses as they go on; they outlive the work.
+func (w *work) sent() []int32 {
+	if !w.decodes() || w.part == 1 {
+		return nil
+	}
+	return slices.Clone(w.guesses())
 }
 
 func (s *stage) account(now time.Time, w *work, queue, compute time.Duration) {

@@ -35,12 +35,16 @@ type sequence struct {
 	began  time.Time // of the last step with a decoding row of it
 	mark   uint64    // stage.mixed then
 
-	circle *circle   // stage 0: the group in which it is on its way round
-	final  bool      // the gateway has closed it
-	names  []Key     // what it then told of the blocks
-	left   time.Time // stage 0: when the last row went on
-	beside int       // stage 0: rows that decoded in that step
-	stats  DecodeStats
+	circle  *circle   // stage 0: the group in which it is on its way round
+	guess   *guesser  // stage 0; nil: nothing is guessed
+	awaited int       // stage 0: position of the next token
+	base    int       // position of the first row that came last
+	loose   bool      // guesses came with it: the next rows may begin anywhere behind base
+	final   bool      // the gateway has closed it
+	names   []Key     // what it then told of the blocks
+	left    time.Time // stage 0: when the last row went on
+	beside  int       // stage 0: rows that decoded in that step
+	stats   DecodeStats
 }
 
 // has tells whether node has a part in the sequence that it cannot go on without, seen from this stage.
@@ -52,11 +56,11 @@ func (q *sequence) has(node string) bool {
 type work struct {
 	seq      *sequence
 	attempt  uint32
-	frame    *Frame // where the rows are; nil for a token
-	token    [1]int32
-	pos      int // of the first row that is not computed yet
-	count    int // rows left
-	part     int // rows in the running step; 0: none
+	frame    *Frame                // where the rows are; nil for a token
+	token    [1 + maxGuesses]int32 // stage 0: the token and guesses of what follows
+	pos      int                   // of the first row that is not computed yet
+	count    int                   // rows left
+	part     int                   // rows in the running step; 0: none
 	flags    Flags
 	spent    uint32
 	arrived  time.Time
@@ -67,9 +71,20 @@ type work struct {
 	sampler *sample.Sampler
 
 	scored []sample.Token // tail: what the step's rows say of the prompt
-	chosen sample.Token   // tail: the next token, if this part ends with a sampled row
+	chosen []sample.Token // tail: the next tokens, if this part ends with a sampled row: one, and one for each right guess
 	err    error
 }
+
+// guesses are the tokens of all rows but the first, of a decoding sequence's.
+func (w *work) guesses() []int32 {
+	if w.frame != nil {
+		return w.frame.Tokens
+	}
+	return w.token[1:w.count]
+}
+
+// decodes tells whether the rows are a token's, and not a prompt's.
+func (w *work) decodes() bool { return w.flags&FlagPrompt == 0 }
 
 // sampled tells whether the part in the step ends with a row after which a token is chosen.
 func (w *work) sampled() bool { return w.flags&FlagSample != 0 && w.part == w.count }

@@ -16,25 +16,27 @@ import (
 // The simulation runs the cores of several nodes over a network of ordered links, one event at a time in an order that a seed
 // decides: nothing else does, so a seed replays its schedule exactly.
 type sim struct {
-	t      *testing.T
-	rng    *rand.Rand
-	now    time.Time
-	layers int
-	route  []Hop
-	limits Limits
-	nodes  map[string]*simNode
-	names  []string
-	links  map[[2]string][]*Frame
-	pairs  [][2]string // of links, in the order in which they came to be
-	pool   FramePool
-	drop   counters
-	dups   int // percent of the frames that come again later
-	dead   string
-	news   []string // nodes that have yet to hear of the death
-	rides  []*simRide
-	blocks int            // of memory in each stage; 0: any number, and short prompts
-	again  bool           // a sequence may come back to a stage it has left
-	tap    func(f *Frame) // takes the gateway's frames instead of a ride
+	t             *testing.T
+	rng           *rand.Rand
+	now           time.Time
+	layers        int
+	route         []Hop
+	limits        Limits
+	nodes         map[string]*simNode
+	names         []string
+	links         map[[2]string][]*Frame
+	pairs         [][2]string // of links, in the order in which they came to be
+	pool          FramePool
+	drop          counters
+	dups          int // percent of the frames that come again later
+	dead          string
+	news          []string // nodes that have yet to hear of the death
+	rides         []*simRide
+	blocks        int // of memory in each stage; 0: any number, and short prompts
+	sent, guessed int // guesses
+	rhyme         bool
+	again         bool           // a sequence may come back to a stage it has left
+	tap           func(f *Frame) // takes the gateway's frames instead of a ride
 }
 
 type simNode struct {
@@ -279,6 +281,12 @@ func (s *sim) deliver(pair [2]string) {
 	if s.rng.IntN(100) < s.dups {
 		s.links[pair] = append(s.links[pair], s.pool.Copy(f))
 	}
+	if f.Kind == KindToken && f.Count > 1 && !f.has(FlagPrompt) {
+		s.guessed += int(f.Count) - 1
+	}
+	if f.Kind == KindStep && f.Stage > 0 {
+		s.sent += len(f.Tokens)
+	}
 	n := s.nodes[pair[1]]
 	kept := false
 	if s.tap != nil && (f.Stage == Gateway || f.has(FlagCopy)) {
@@ -404,7 +412,7 @@ func (s *sim) checkEmpty() {
 
 // checkRide insists on the tokens of an undisturbed run, or on as many of them as came before it broke off.
 func (s *sim) checkRide(r *simRide) {
-	want := oracle(s.t, s.layers, r.r)
+	want := rhyme(s.t, s.layers, r.r, s.rhyme)
 	switch err := r.d.err; {
 	case !r.d.over:
 		s.t.Errorf("sequence %d has not ended", r.r.Seq)
@@ -530,5 +538,40 @@ func TestSimMemory(t *testing.T) {
 	t.Log(preempted, cached, hits)
 	if preempted < 50 || cached < 1000 {
 		t.Errorf("%d attempts were given up, %d tokens were cached: the test does not test", preempted, cached)
+	}
+}
+
+// TestSimGuesses: with a model whose tokens can often be guessed, and stage 0 guessing whatever it can, the tokens are those of one
+// process, whatever else happens: duplicates, cancelled sequences, too little memory.
+func TestSimGuesses(t *testing.T) {
+	sent, right := 0, 0
+	schedules(t, 500, func(t *testing.T, seed uint64) {
+		s := newSim(t, seed)
+		s.again, s.rhyme = true, true
+		if s.rng.IntN(2) == 0 {
+			s.blocks = 6
+			s.limits.ChunkRows, s.limits.GroupRows, s.limits.MixedRows = 7+s.rng.IntN(80), 20+s.rng.IntN(100), 8+s.rng.IntN(30)
+		}
+		for _, n := range s.nodes {
+			for _, st := range n.stages {
+				st.fake.rhyme, st.fake.budget, st.st.eager, st.st.limits = true, s.blocks, true, s.limits
+			}
+		}
+		for i := range 1 + s.rng.IntN(5) {
+			r := s.add(uint64(i + 1))
+			if r.d.r.MaxNew += 20; s.rng.IntN(6) == 0 {
+				r.cancelAt = s.rng.IntN(200)
+			}
+			r.r.MaxNew = r.d.r.MaxNew
+		}
+		s.run(-1, "")
+		for _, r := range s.rides {
+			s.checkRide(r)
+		}
+		sent, right = sent+s.sent, right+s.guessed
+	})
+	t.Logf("%d guesses were sent between stages, %d were right (copies included)", sent, right)
+	if sent < 1000 || right < 500 {
+		t.Error("the test does not test")
 	}
 }

@@ -53,6 +53,7 @@ type stage struct {
 	circles  int     // stage 0: how many do
 	circle   *circle // the one that the step at hand makes
 	grouped  int     // the flying for which that was chosen
+	eager    bool    // tests: guess all that can be
 	steps    int
 
 	group   []*work // in the running step
@@ -172,7 +173,7 @@ func (s *stage) onStep(now time.Time, from string, q *sequence, f *Frame) (kept 
 	case from != q.prev:
 		s.dropped.foreign.Add(1)
 		return false
-	case pos < q.queued:
+	case pos < q.queued && !(q.loose && pos > q.base):
 		s.dropped.duplicate.Add(1)
 		return false
 	case pos > q.queued || n < 1 || pos+n > q.open.Positions || !s.fits(f, n):
@@ -181,6 +182,13 @@ func (s *stage) onStep(now time.Time, from string, q *sequence, f *Frame) (kept 
 	case f.has(FlagPrompt) && s.rows+n > s.limits.QueuedRows:
 		s.fail(q, Overloaded, "%d rows wait, the limit is %d", s.rows, s.limits.QueuedRows)
 		return false
+	}
+	if pos < q.queued { // guesses were wrong
+		s.retract(q, pos)
+	}
+	q.base, q.loose = pos, !s.head() && len(f.Tokens) > 0
+	if s.head() {
+		s.note(q, f)
 	}
 	w := s.newWork(q, now, pos, n, f.Flags, f.Spent)
 	w.frame = f
@@ -195,7 +203,8 @@ func (s *stage) onStep(now time.Time, from string, q *sequence, f *Frame) (kept 
 // fits tells whether the payload is n rows of what this stage takes.
 func (s *stage) fits(f *Frame, n int) bool {
 	if !s.head() {
-		return len(f.X) == n*s.shape.Hidden && len(f.Tokens) == 0
+		guesses := len(f.Tokens)
+		return len(f.X) == n*s.shape.Hidden && (guesses == 0 || guesses == n-1 && n <= 1+maxGuesses && f.has(FlagSample) && !f.has(FlagPrompt))
 	}
 	if len(f.Tokens) != n || len(f.X) != 0 {
 		return false
@@ -210,7 +219,7 @@ func (s *stage) fits(f *Frame, n int) bool {
 
 // onToken begins the next round of a sequence at stage 0, or ends it there and, along the chain, everywhere.
 func (s *stage) onToken(now time.Time, from string, q *sequence, f *Frame) {
-	pos := int(f.Pos)
+	pos, n := int(f.Pos), int(f.Count)
 	switch {
 	case !s.head() || from != q.ring:
 		s.dropped.foreign.Add(1)
@@ -219,16 +228,53 @@ func (s *stage) onToken(now time.Time, from string, q *sequence, f *Frame) {
 		s.lap(q, now, f.Spent)
 		s.end(q, OutcomeDone)
 		return
-	case pos < q.queued:
+	case pos < q.awaited:
 		s.dropped.duplicate.Add(1)
 		return
-	case pos > q.queued || pos >= q.open.Positions || f.Count != 1 || f.ID < 0 || int(f.ID) >= s.shape.Vocab:
-		s.fail(q, BadFrame, "token %d at position %d of %d after %d", f.ID, pos, q.open.Positions, q.queued)
+	case pos > q.awaited || n < 1 || pos+n-1 > q.queued || pos+n-1 >= q.open.Positions || !s.known(f):
+		s.fail(q, BadFrame, "%d tokens (%d) at position %d of %d, awaited at %d before %d", n, f.ID, pos, q.open.Positions, q.awaited, q.queued)
 		return
 	}
 	s.lap(q, now, f.Spent)
 	s.arrive(q)
-	s.again(q, now, f.ID, 0)
+	if q.guess != nil {
+		q.guess.add(true, f.tokens()...)
+	}
+	if end := pos + n - 1; end < q.queued {
+		s.retract(q, end)
+	}
+	s.again(q, now, f.last(), 0)
+}
+
+// known tells whether a Token has as many tokens as it says, all of the vocabulary.
+func (s *stage) known(f *Frame) bool {
+	ids := f.tokens()
+	for _, id := range ids {
+		if id < 0 || int(id) >= s.shape.Vocab {
+			return false
+		}
+	}
+	return len(ids) == int(f.Count)
+}
+
+// note lets stage 0 know the tokens of a prompt.
+func (s *stage) note(q *sequence, f *Frame) {
+	if f.has(FlagSample) {
+		q.awaited = int(f.Pos + f.Count)
+	}
+	if !q.open.guesses() || s.limits.Guesses < 1 {
+		return
+	}
+	if q.guess == nil {
+		q.guess = new(guesser)
+	}
+	q.guess.add(false, f.Tokens...)
+}
+
+// retract forgets the rows from a position on, before the next step: what was guessed to follow did not.
+func (s *stage) retract(q *sequence, pos int) {
+	q.queued, q.have, q.rewind = pos, min(q.have, pos), pos
+	s.rewound = append(s.rewound, q)
 }
 
 // lap adds up the time that a row was neither waiting nor computed while it went round.
@@ -246,6 +292,8 @@ func (s *stage) lap(q *sequence, now time.Time, spent uint32) {
 func (s *stage) again(q *sequence, now time.Time, id int32, spent uint32) {
 	w := s.newWork(q, now, q.queued, 1, FlagSample, spent)
 	w.token[0] = id
+	q.awaited, q.base = w.pos+1, w.pos
+	s.speculate(w)
 	s.queue(w)
 }
 
@@ -271,7 +319,7 @@ func (s *stage) newWork(q *sequence, now time.Time, pos, count int, flags Flags,
 	} else {
 		w = new(work)
 	}
-	*w = work{seq: q, attempt: q.attempt, pos: pos, count: count, flags: flags, spent: spent, arrived: now, prompted: s.prompted}
+	*w = work{chosen: w.chosen[:0], seq: q, attempt: q.attempt, pos: pos, count: count, flags: flags, spent: spent, arrived: now, prompted: s.prompted}
 	return w
 }
 
@@ -280,7 +328,7 @@ func (s *stage) recycle(w *work) {
 	if w.frame != nil {
 		w.frame.Release()
 	}
-	*w = work{}
+	*w = work{chosen: w.chosen[:0]}
 	s.idle = append(s.idle, w)
 }
 

@@ -18,11 +18,24 @@ func (s *stage) answer(now time.Time, w *work, spent uint32) {
 	f.Pos = uint32(end)
 	switch {
 	case w.sampled():
-		f.Kind, f.Count, f.ID = KindToken, 1, w.chosen.ID
-		if q.open.Sampling.WantLogprobs {
-			f.Scores = append(f.Scores, w.chosen)
+		n := len(w.chosen)
+		if w.decodes() { // rows of wrong guesses do not count
+			f.Pos = uint32(w.pos + 1)
+			if end = w.pos + n; end < q.queued {
+				s.retract(q, end)
+			}
 		}
-		f.Flags = s.verdict(q, end, w.chosen.ID)
+		f.Kind, f.Count, f.ID = KindToken, uint32(n), w.chosen[n-1].ID
+		if n > 1 {
+			f.Tokens = make([]int32, n)
+			for i := range w.chosen {
+				f.Tokens[i] = w.chosen[i].ID
+			}
+		}
+		if q.open.Sampling.WantLogprobs {
+			f.Scores = slices.Clone(w.chosen)
+		}
+		f.Flags = q.open.verdict(end, f.ID)
 	case end == q.open.Prompt && q.open.MaxNew == 0:
 		f.Kind, f.Flags = KindToken, FlagLast
 	case w.flags&FlagPrompt != 0:
@@ -36,11 +49,11 @@ func (s *stage) answer(now time.Time, w *work, spent uint32) {
 }
 
 // verdict tells whether the token at a position is the last one, and why.
-func (s *stage) verdict(q *sequence, pos int, id int32) Flags {
+func (o *OpenRequest) verdict(pos int, id int32) Flags {
 	switch {
-	case slices.Contains(q.open.EOS, id):
+	case slices.Contains(o.EOS, id):
 		return FlagLast | FlagEOS
-	case pos+1-q.open.Prompt >= q.open.MaxNew:
+	case pos+1-o.Prompt >= o.MaxNew:
 		return FlagLast
 	}
 	return 0
@@ -64,6 +77,9 @@ func (s *stage) round(now time.Time, q *sequence, f Frame) {
 	if last {
 		s.end(q, OutcomeDone)
 	} else if s.head() {
-		s.again(q, now, f.ID, 0)
+		if q.guess != nil {
+			q.guess.add(true, f.tokens()...)
+		}
+		s.again(q, now, f.last(), 0)
 	}
 }

@@ -155,6 +155,8 @@ type Limits struct {
 	MixedRows int
 	// GroupDecodes bounds the decoding sequences of a step. Default 64.
 	GroupDecodes int
+	// Guesses is how many tokens may be guessed and checked along with one, where that pays; negative: none. Default 7, the most.
+	Guesses int
 	// LogitBytes bounds the logits of the prompts that are scored in a step at the tail. Default 8 MiB.
 	LogitBytes int
 	// Life is how long a sequence may live if its request has no deadline. Default 1 h.
@@ -182,6 +184,9 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MixedRows, 64)
 	def(&l.GroupDecodes, 64)
 	def(&l.LogitBytes, 8<<20)
+	if l.Guesses == 0 {
+		l.Guesses = maxGuesses
+	}
 	def(&l.Tombstones, 4096)
 	def(&l.Waiting, 256)
 	def(&l.WaitingTokens, 1<<18)
