@@ -53,7 +53,7 @@ func (t *Tracer) closed(at pipeline.StageInfo, d pipeline.DecodeStats) {
 	_, sp := t.tracer.Start(ctx, "decode", api.WithTimestamp(first), api.WithAttributes(stage(at)...))
 	sp.SetAttributes(attribute.Int("lamina.tokens", d.Tokens), ms("lamina.queue_ms", d.Queue), ms("lamina.compute_ms", d.Compute), attribute.String("lamina.outcome", d.Outcome.String()))
 	if at.Index == 0 {
-		sp.SetAttributes(ms("lamina.wire_ms", d.Wire))
+		sp.SetAttributes(ms("lamina.wire_ms", d.Wire), attribute.Int("lamina.guesses", d.Guesses), attribute.Int("lamina.guesses_right", d.Right))
 	}
 	if d.Outcome == pipeline.OutcomeFailed {
 		sp.SetStatus(codes.Error, "the sequence failed at this stage")

@@ -36,6 +36,7 @@ type ChunkStats struct {
 // any stage's queue and compute.
 type DecodeStats struct {
 	Tokens               int
+	Guesses, Right       int // stage 0: tokens that were guessed, and of these were right
 	Compute, Queue, Wire time.Duration
 	First, Last          time.Time // end of the first and of the last step; zero without one
 	Outcome              Outcome

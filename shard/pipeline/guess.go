@@ -113,6 +113,7 @@ func (s *stage) speculate(w *work) {
 		k = q.guess.worth(k, max(s.flying, 1), s.roundWith)
 	}
 	w.count += k
+	q.stats.Guesses += k
 }
 
 // roundWith estimates a round in which so many rows more decode.

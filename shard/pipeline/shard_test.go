@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"lamina/kernels"
 	"lamina/shard"
@@ -248,6 +249,58 @@ func (m *tinyModel) turns(t *testing.T, l *lab, whole *shard.Shard, hops, blocks
 	}
 }
 
+// TestModelsGuess: real arithmetic with as many guesses as can be made: greedy and sampled, with penalties and log probabilities, the
+// tokens and bits are those of the uncut model without.
+func TestModelsGuess(t *testing.T) {
+	m := newTiny(t, tiny.Llama(tiny.Config{Layers: 5, Seed: 1}))
+	whole := m.open(0, 5, 0)
+	for _, hops := range []int{1, 2, 3} {
+		l := &lab{t: t, m: NewMemory(), hosts: map[string]*Host{}, closed: map[string]int{}}
+		for i, sp := range spans(5, hops) {
+			name, key := fmt.Sprintf("n%d", i), StageKey{Model: "m", Epoch: 5, Index: i}
+			h := l.host(name, Limits{})
+			if err := h.Serve(key, ForShard(m.open(sp[0], sp[1], 0))); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range h.stages {
+				r.st.eager = true
+			}
+			l.route = append(l.route, Hop{name, sp[0], sp[1]})
+		}
+		var wg sync.WaitGroup
+		for seq := range uint64(6) {
+			r := m.request(seq+1, l.route)
+			r.MaxNew, r.PromptLogprobs = 60, false
+			if seq%2 == 0 {
+				r.Sampling = sample.Greedy()
+				r.Sampling.WantLogprobs = true
+			}
+			for i := range r.Tokens {
+				r.Tokens[i] %= 3 // much of it occurs again
+			}
+			r.Sampling.LogitBias = map[int32]float32{0: 6, 1: 6, 2: 6}
+			wg.Go(func() {
+				got, _, err := l.generate(context.Background(), "n0", r)
+				if err == nil {
+					err = sameTokens(got, m.alone(whole, r))
+				}
+				if err != nil {
+					t.Errorf("%d stages, sequence %d: %v", hops, r.Seq, err)
+				}
+			})
+			wg.Wait() // alone is one shard's
+		}
+		guessed := 0
+		for _, r := range l.hosts["n0"].stages {
+			guessed = r.st.guessed
+		}
+		if guessed < 30 {
+			t.Errorf("%d stages: %d guesses were right: the test does not test", hops, guessed)
+		}
+		l.close()
+	}
+}
+
 func TestForShardErrors(t *testing.T) {
 	m := newTiny(t, tiny.Llama(tiny.Config{Seed: 1}))
 	s := ForShard(m.open(0, 4, m.info.KVBytes(shard.Span{First: 0, End: 4}, 64)))
@@ -335,6 +388,131 @@ func BenchmarkModel(b *testing.B) {
 				}
 				wg.Wait()
 				b.ReportMetric(float64(b.N*seqs*r.MaxNew)/b.Elapsed().Seconds(), "tokens/s")
+			})
+		}
+	}
+}
+
+// smolLab serves SmolLM2 in stages that share the machine, one goroutine of workers each.
+func smolLab(b *testing.B, m *tinyModel, hops int, limits Limits) *lab {
+	l := &lab{t: b, m: NewMemory(), hosts: map[string]*Host{}, closed: map[string]int{}}
+	for i, sp := range spans(m.info.Layers, hops) {
+		name := fmt.Sprintf("n%d", i)
+		h := l.host(name, limits)
+		m.w = kernels.NewWorkers(1)
+		b.Cleanup(m.w.Close)
+		if err := h.Serve(StageKey{Model: "m", Epoch: 5, Index: i}, ForShard(m.open(sp[0], sp[1], 1<<31))); err != nil {
+			b.Fatal(err)
+		}
+		l.route = append(l.route, Hop{name, sp[0], sp[1]})
+	}
+	return l
+}
+
+// times runs a request and tells when its tokens came.
+func (l *lab) times(ctx context.Context, r Request) (start time.Time, at []time.Time) {
+	start = time.Now()
+	_, err := l.hosts["n0"].Generate(ctx, r, func(Token) error { at = append(at, time.Now()); return nil })
+	if err != nil && ctx.Err() == nil {
+		l.t.Error(err)
+	}
+	return start, at
+}
+
+func smolRequest(l *lab, seq uint64, prompt, maxNew int) Request {
+	r := Request{Seq: seq, Model: "m", Epoch: 5, Route: l.route, Sampling: sample.Greedy(), MaxNew: maxNew}
+	rng := rand.New(rand.NewPCG(seq, 5))
+	for range prompt {
+		r.Tokens = append(r.Tokens, 1000+rng.Int32N(20000))
+	}
+	return r
+}
+
+// BenchmarkLongPromptBeside is the 95th percentile of the gaps between the tokens of 4 running answers while a prompt of 4,000 is
+// computed, over what it is without, and the prompt's time.
+func BenchmarkLongPromptBeside(b *testing.B) {
+	m := newModel(b, smol(b))
+	for _, hops := range []int{1, 2} {
+		b.Run(fmt.Sprintf("hops=%d", hops), func(b *testing.B) {
+			l := smolLab(b, m, hops, Limits{Guesses: -1})
+			defer l.close()
+			for n := range b.N {
+				ctx, cancel := context.WithCancel(context.Background())
+				var wg sync.WaitGroup
+				var mu sync.Mutex
+				var all [][]time.Time
+				for i := range 4 {
+					wg.Go(func() {
+						_, at := l.times(ctx, smolRequest(l, uint64(n*100+i+1), 50, 4000))
+						mu.Lock()
+						defer mu.Unlock()
+						all = append(all, at)
+					})
+				}
+				time.Sleep(4 * time.Second)
+				from, at := l.times(context.Background(), smolRequest(l, uint64(n*100+99), 4000, 1))
+				cancel()
+				wg.Wait()
+				var idle, beside []time.Duration
+				for _, times := range all {
+					r := flowRide{times: times}
+					idle = append(idle, r.gaps(from.Add(-2*time.Second), from)...)
+					beside = append(beside, r.gaps(from, at[0])...)
+				}
+				was, is := quantile(idle, 0.95), quantile(beside, 0.95)
+				b.ReportMetric(was.Seconds()*1e3, "idle-p95-ms")
+				b.ReportMetric(is.Seconds()*1e3, "beside-p95-ms")
+				b.ReportMetric(is.Seconds()/was.Seconds(), "x")
+				b.ReportMetric(at[0].Sub(from).Seconds(), "prompt-s")
+			}
+		})
+	}
+}
+
+// BenchmarkSharedPrefix is the time to the first token of a prompt of 522 tokens, cold and when 512 of them are cached.
+func BenchmarkSharedPrefix(b *testing.B) {
+	m := newModel(b, smol(b))
+	for _, hops := range []int{1, 2} {
+		b.Run(fmt.Sprintf("hops=%d", hops), func(b *testing.B) {
+			l := smolLab(b, m, hops, Limits{})
+			defer l.close()
+			var cold, warm []time.Duration
+			for n := range b.N {
+				for turn := range 4 {
+					r := smolRequest(l, uint64(n+1), 522, 2)
+					r.Seq = uint64(10*n + turn + 1)
+					r.Tokens[520] += int32(turn)
+					start, at := l.times(context.Background(), r)
+					if took := at[0].Sub(start); turn == 0 {
+						cold = append(cold, took)
+					} else {
+						warm = append(warm, took)
+					}
+				}
+			}
+			b.ReportMetric(quantile(cold, 0.5).Seconds()*1e3, "cold-ms")
+			b.ReportMetric(quantile(warm, 0.5).Seconds()*1e3, "warm-ms")
+		})
+	}
+}
+
+// BenchmarkGuesses is decoding of a text that repeats itself, with guesses and without.
+func BenchmarkGuesses(b *testing.B) {
+	m := newModel(b, smol(b))
+	for _, hops := range []int{1, 2} {
+		for _, guesses := range []int{-1, 7} {
+			b.Run(fmt.Sprintf("hops=%d/guesses=%d", hops, guesses), func(b *testing.B) {
+				l := smolLab(b, m, hops, Limits{Guesses: guesses})
+				defer l.close()
+				var took time.Duration
+				for n := range b.N {
+					r := smolRequest(l, 1, 40, 200)
+					r.Tokens = slices.Concat(r.Tokens, r.Tokens, r.Tokens, r.Tokens[:20])
+					r.Seq = uint64(n + 1)
+					_, at := l.times(context.Background(), r)
+					took += at[len(at)-1].Sub(at[0])
+				}
+				b.ReportMetric(float64(199*b.N)/took.Seconds(), "tokens/s")
 			})
 		}
 	}

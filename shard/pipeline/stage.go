@@ -54,6 +54,7 @@ type stage struct {
 	circle   *circle // the one that the step at hand makes
 	grouped  int     // the flying for which that was chosen
 	eager    bool    // tests: guess all that can be
+	guessed  int     // stage 0: guesses that were right
 	steps    int
 
 	group   []*work // in the running step
@@ -237,13 +238,20 @@ func (s *stage) onToken(now time.Time, from string, q *sequence, f *Frame) {
 	}
 	s.lap(q, now, f.Spent)
 	s.arrive(q)
-	if q.guess != nil {
-		q.guess.add(true, f.tokens()...)
-	}
+	s.learnt(q, f)
 	if end := pos + n - 1; end < q.queued {
 		s.retract(q, end)
 	}
 	s.again(q, now, f.last(), 0)
+}
+
+// learnt lets stage 0 know new tokens.
+func (s *stage) learnt(q *sequence, f *Frame) {
+	s.guessed += int(f.Count) - 1
+	q.stats.Right += int(f.Count) - 1
+	if q.guess != nil {
+		q.guess.add(true, f.tokens()...)
+	}
 }
 
 // known tells whether a Token has as many tokens as it says, all of the vocabulary.

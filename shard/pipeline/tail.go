@@ -77,9 +77,7 @@ func (s *stage) round(now time.Time, q *sequence, f Frame) {
 	if last {
 		s.end(q, OutcomeDone)
 	} else if s.head() {
-		if q.guess != nil {
-			q.guess.add(true, f.tokens()...)
-		}
+		s.learnt(q, &f)
 		s.again(q, now, f.last(), 0)
 	}
 }
