@@ -188,16 +188,14 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	for _, p := range r.Points {
 		if p.TTFTReused != nil {
-			fmt.Fprintf(w, "\n%v: first token of a beginning that is new p50 %s ms (%d), of one that was sent before p50 %s ms (%d): %.1f times", p.Label(),
+			fmt.Fprintf(w, "\nload %s: first token of a beginning that is new p50 %s ms (%d), of one that was sent before p50 %s ms (%d): %.1f times", p.Label(),
 				figure(p.TTFTFresh.P50), p.TTFTFresh.Count, figure(p.TTFTReused.P50), p.TTFTReused.Count, p.TTFTFresh.P50/max(p.TTFTReused.P50, 1e-6))
+			fmt.Fprintln(w)
 		}
 	}
-	if len(r.Remarks) > 0 {
-		fmt.Fprintln(w)
+	if len(r.Remarks) == 0 {
+		return nil
 	}
-	for _, x := range r.Remarks {
-		fmt.Fprintf(w, "\n%s", x)
-	}
-	_, err := fmt.Fprintln(w)
+	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(r.Remarks, "\n"))
 	return err
 }

@@ -44,6 +44,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 			rep.Points = append(rep.Points, *p)
 		}
 		if err != nil {
+			rep.finish()
 			return rep, err
 		}
 	}
