@@ -37,29 +37,34 @@ func (f *form) packPanel(panel, src []byte, rb int) bool {
 	return false
 }
 
-// place is an address; the caller has checked that what is read and written from it on is there.
-type place struct{ p unsafe.Pointer }
+// place is an address; the caller has checked that what is read and written from it on is there. The offset is a
+// number apart, since a pointer that has walked past the end of its memory, if only for a moment, may be another's.
+type place struct {
+	p  unsafe.Pointer
+	at int
+}
 
-func at(p *byte) place          { return place{unsafe.Pointer(p)} }
-func (a place) add(n int) place { return place{unsafe.Add(a.p, n)} }
-func (a place) u8(n int) *uint8 { return (*uint8)(unsafe.Add(a.p, n)) }
+func at(p *byte) place                   { return place{unsafe.Pointer(p), 0} }
+func (a place) add(n int) place          { return place{a.p, a.at + n} }
+func (a place) ptr(n int) unsafe.Pointer { return unsafe.Add(a.p, a.at+n) }
+func (a place) u8(n int) *uint8          { return (*uint8)(a.ptr(n)) }
 func (a place) u16(n int) uint16 {
-	return binary.LittleEndian.Uint16((*[2]byte)(unsafe.Add(a.p, n))[:])
+	return binary.LittleEndian.Uint16((*[2]byte)(a.ptr(n))[:])
 }
 func (a place) u32(n int) uint32 {
-	return binary.LittleEndian.Uint32((*[4]byte)(unsafe.Add(a.p, n))[:])
+	return binary.LittleEndian.Uint32((*[4]byte)(a.ptr(n))[:])
 }
 func (a place) u64(n int) uint64 {
-	return binary.LittleEndian.Uint64((*[8]byte)(unsafe.Add(a.p, n))[:])
+	return binary.LittleEndian.Uint64((*[8]byte)(a.ptr(n))[:])
 }
 func (a place) put16(n int, v uint16) {
-	binary.LittleEndian.PutUint16((*[2]byte)(unsafe.Add(a.p, n))[:], v)
+	binary.LittleEndian.PutUint16((*[2]byte)(a.ptr(n))[:], v)
 }
 func (a place) put32(n int, v uint32) {
-	binary.LittleEndian.PutUint32((*[4]byte)(unsafe.Add(a.p, n))[:], v)
+	binary.LittleEndian.PutUint32((*[4]byte)(a.ptr(n))[:], v)
 }
 func (a place) put64(n int, v uint64) {
-	binary.LittleEndian.PutUint64((*[8]byte)(unsafe.Add(a.p, n))[:], v)
+	binary.LittleEndian.PutUint64((*[8]byte)(a.ptr(n))[:], v)
 }
 
 // put2 writes two words of a plane, one vector apart.
@@ -206,7 +211,7 @@ func (f *form) packQ45K(p, src place, rows, blocks int) bool {
 			ok = ok && finite16(d) && finite16(m)
 			block.put16(2*r, d)
 			block.put16(2*panelRows+2*r, m)
-			q, factors := b.add(16), (*[12]byte)(b.add(4).p)
+			q, factors := b.add(16), (*[12]byte)(b.ptr(4))
 			if high {
 				q = b.add(48)
 			}
@@ -277,7 +282,7 @@ func (f *form) packIQ4XS(p, src place, rows, blocks int) bool {
 			d := b.u16(0)
 			ok = ok && finite16(d)
 			block.put16(2*r, d)
-			blk := (*[size]byte)(b.p)
+			blk := (*[size]byte)(b.ptr(0))
 			for i := range 8 {
 				s := block.add(head + i*sub)
 				s.put2(4*r, b.u64(8+16*i))
