@@ -29,7 +29,7 @@ func newTwoStages(t *testing.T) *twoStages {
 			PeerDown: func(node string, err error) { w.hosts[name].PeerDown(node, err) },
 			Busy:     func(node string) bool { return w.hosts[name].Needs(node) },
 		})
-		w.hosts[name] = pipeline.NewHost(pipeline.HostConfig{Self: name, Send: w.links[name]})
+		w.hosts[name] = pipeline.NewHost(pipeline.HostConfig{Self: name, Send: w.links[name], Limits: pipeline.Limits{Guesses: -1}}) // one token at a time
 		s := &busyStepper{shape: pipeline.Shape{First: i, End: i + 1, Layers: 2, Hidden: 100, Vocab: 10, Context: 1000}}
 		if err := w.hosts[name].Serve(pipeline.StageKey{Model: "m", Epoch: 5, Index: i}, s); err != nil {
 			t.Fatal(err)
