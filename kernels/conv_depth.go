@@ -74,35 +74,52 @@ func (j *pixelJob) lineShape() int {
 	return width - 4 + stride
 }
 
-// lines does the result pixels from from to to-1 row by row: those at the ends, whose taps are partly outside, as other pixels are,
-// the rest 8 or 4 at a time. The last of these may be done twice.
+// lines does the result rows from from to to-1: first what has all taps along the width inside, 4 or more at a time (the last 4 may
+// be partly done twice), then the ends of the rows, each column for several rows at once.
 func (s *pixelStrip) lines(from, to int) {
 	v := s.j.v
 	width, stride := v.out[2], v.stride[2]
-	left := min(width, (v.pad[2]+stride-1)/stride) // the first pixel whose taps are all inside, and the first one that follows
-	right := min(width, (v.in[2]-len(v.axes[2])+v.pad[2])/stride+1)
-	if v.in[2]+v.pad[2] < len(v.axes[2]) {
-		right = 0
+	left := (v.pad[2] + stride - 1) / stride // the first pixel whose taps are all inside
+	right := 0                               // and the first one that follows
+	if room := v.in[2] + v.pad[2] - len(v.axes[2]); room >= 0 {
+		right = min(width, room/stride+1)
 	}
-	for from < to {
-		line := from / width * width
-		end := min(line+width, to)
-		a, b := max(from, line+left), min(end, line+right)
-		if b-a < linePixels {
-			a, b = end, end
+	if right-left < linePixels {
+		s.span(from*width, to*width)
+		return
+	}
+	for l := from; l < to; l++ {
+		done := s.line(l*width+left, l*width+right)
+		s.span(done, l*width+right)
+	}
+	for x := range width {
+		if x < left || x >= right {
+			s.column(x, from, to)
 		}
-		s.span(from, min(a, end))
-		done := s.line(a, b)
-		s.span(max(done, from), end)
-		from = end
 	}
 }
 
-// line does the pixels from a to b-1 of a row, all inside along the width, and returns the first one that it has left.
-func (s *pixelStrip) line(a, b int) int {
-	if a >= b {
-		return a
+// column does pixel x of the result rows from from to to-1.
+func (s *pixelStrip) column(x, from, to int) {
+	v := s.j.v
+	s.stride = s.j.channels * v.out[2]
+	var room [pixelRows]convWindow
+	for ; from < to; from += s.rows {
+		s.rows = min(pixelRows, to-from)
+		ws := room[:s.rows]
+		for i := range ws {
+			cursor := v.cursor((from+i)*v.out[2] + x)
+			v.windows(ws[i:i+1], &cursor)
+		}
+		s.at = s.room[:s.rows*len(v.taps)]
+		v.locateEdge(s.at, ws, 1)
+		s.tile(from*v.out[2] + x)
+		safepoint()
 	}
+}
+
+// line does the pixels from a to b-1 of a row, at least 4, all inside along the width, and returns the first one that it has left.
+func (s *pixelStrip) line(a, b int) int {
 	j, v := s.j, s.j.v
 	var w [1]convWindow
 	cursor := v.cursor(a)

@@ -69,12 +69,12 @@ func (j *pixelJob) part(part int) {
 		at = make([]int, taps*pixelRows)
 	}
 	s.room = at
-	from, to := j.rows*part/j.parts, j.rows*(part+1)/j.parts
 	if j.lineShape() >= 0 {
-		s.lines(from, to)
+		lines := j.rows / j.v.out[2]
+		s.lines(lines*part/j.parts, lines*(part+1)/j.parts)
 		return
 	}
-	s.span(from, to)
+	s.span(j.rows*part/j.parts, j.rows*(part+1)/j.parts)
 }
 
 // span does the result pixels from from to to-1.
@@ -82,6 +82,7 @@ func (s *pixelStrip) span(from, to int) {
 	if from >= to {
 		return
 	}
+	s.stride = s.j.channels
 	cursor := s.j.v.cursor(from)
 	tiles := (to - from + pixelRows - 1) / pixelRows
 	for t := range tiles {
@@ -96,12 +97,13 @@ func (s *pixelStrip) span(from, to int) {
 
 // pixelStrip is what a part needs while it is done.
 type pixelStrip struct {
-	j     *pixelJob
-	room  []int
-	at    []int // of the rows under way
-	rows  int
-	zero  [lanes]float32
-	count [pixelRows]float32
+	j      *pixelJob
+	room   []int
+	at     []int // of the rows under way
+	rows   int
+	stride int // floats between their results
+	zero   [lanes]float32
+	count  [pixelRows]float32
 }
 
 // outside sets what lies outside of the input.
@@ -125,7 +127,7 @@ func (s *pixelStrip) tile(first int) {
 		s.longTile(first)
 		return
 	}
-	c := pixelCall{op: j.op, x: j.x, zero: s.zero[:], at: s.at, taps: taps, rows: s.rows, stride: j.channels,
+	c := pixelCall{op: j.op, x: j.x, zero: s.zero[:], at: s.at, taps: taps, rows: s.rows, stride: s.stride,
 		how: j.fuse.how(),
 		low: j.fuse.Low, high: j.fuse.High, count: s.count[:s.rows]}
 	y := j.y[first*j.channels:]
@@ -157,7 +159,7 @@ func (s *pixelStrip) blocks(c *pixelCall, y []float32, block, channel int) {
 // apart does the last channels, fewer than 16, by way of copies of their taps.
 func (s *pixelStrip) apart(c *pixelCall, y []float32, left int) {
 	j := s.j
-	channel, block := j.channels-left, j.channels/lanes
+	channel, block, ld := j.channels-left, j.channels/lanes, s.stride
 	x, at := make([]float32, len(c.at)*lanes), make([]int, len(c.at))
 	for i, o := range c.at {
 		at[i] = outside
@@ -168,7 +170,7 @@ func (s *pixelStrip) apart(c *pixelCall, y []float32, left int) {
 	}
 	var out [pixelRows * lanes]float32
 	for r := range c.rows {
-		copy(out[r*lanes:], y[r*j.channels+channel:][:left])
+		copy(out[r*lanes:], y[r*ld+channel:][:left])
 	}
 	if j.op == opDepth {
 		// A block that overlaps the one before holds its channels at the end; here they come first.
@@ -177,7 +179,7 @@ func (s *pixelStrip) apart(c *pixelCall, y []float32, left int) {
 	c.x, c.at, c.y, c.stride, c.blocks = x, at, out[:], lanes, 1
 	c.run()
 	for r := range c.rows {
-		copy(y[r*j.channels+channel:][:left], out[r*lanes:])
+		copy(y[r*ld+channel:][:left], out[r*lanes:])
 	}
 }
 
