@@ -1,8 +1,10 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"lamina/shard"
 )
@@ -51,6 +53,23 @@ func (b *budget) giveWeights(n int64) {
 func (b *budget) setWeights(n int64) {
 	b.mu.weights = n
 	b.kv.SetBudget(max(1, b.total-n)) // a byte is room for nothing; zero would be no bound
+}
+
+// restEvery is how often empty blocks of caches are looked at; those that nobody needed in between go back to the system.
+const restEvery = 30 * time.Second
+
+// rest runs until ctx ends.
+func (b *budget) rest(ctx context.Context) {
+	tick := time.NewTicker(restEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			b.kv.Rest()
+		}
+	}
 }
 
 // free is what neither weights nor sequences take.

@@ -2,9 +2,12 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -125,6 +128,35 @@ func TestBudgetNeverExceeded(t *testing.T) {
 				rt.Fatalf("%d bytes are free of %d; weights take %d, %d blocks %d", got, b.total, out, blocks, blocks*size)
 			}
 		}
+	})
+}
+
+// A node that idles gives the memory of its caches back.
+func TestBudgetRests(t *testing.T) {
+	b := newBudget(1 << 20)
+	s := tinyShard(t, b, 0, 4)
+	synctest.Test(t, func(t *testing.T) {
+		q, err := s.NewSeq(512, nil)
+		if err == nil {
+			err = q.Reserve(512)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); b.rest(ctx) }()
+		time.Sleep(3 * restEvery) // virtual
+		if st := s.KVStats(); st.InUse != 8 {
+			t.Errorf("a sequence has lost memory: %+v", st)
+		}
+		q.Free()
+		time.Sleep(2*restEvery + 1)
+		if held, used := b.kv.Bytes(); held != 0 || used != 0 {
+			t.Errorf("%d bytes are held after idling, %d used", held, used)
+		}
+		cancel()
+		<-done
 	})
 }
 

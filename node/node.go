@@ -112,6 +112,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.wg.Go(n.finishDrains)
 	n.wg.Go(n.keepStandbys)
 	n.wg.Go(n.scrub)
+	n.wg.Go(func() { n.budget.rest(n.run) })
 	n.wg.Go(n.probe)
 	n.lead.start()
 	n.onClose(func() error { n.lead.close(); return nil })

@@ -28,6 +28,16 @@ func (m *KVMemory) SetBudget(bytes int64) {
 	m.trim()
 }
 
+// Rest gives back to the system those of the empty blocks that nobody has needed since the last Rest. Called now and then,
+// it leaves a working shard what it works with, and an idle one what is cached.
+func (m *KVMemory) Rest() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.pools {
+		p.rest()
+	}
+}
+
 // Bytes returns the memory that is held, and the part of it that sequences hold; the rest is cached or empty and gives way
 // to them.
 func (m *KVMemory) Bytes() (held, inUse int64) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // pool is the memory of a shard's KV cache: blocks that sequences read, blocks that nobody reads but that are known by a
@@ -15,6 +16,7 @@ type pool struct {
 	slabs  slabs
 	held   int      // blocks that are in use, cached or empty
 	empty  []*block // last used last
+	spare  int      // so many of them nobody has needed since the last Rest
 	byKey  map[Key]*block
 	cached int
 	ends   block // of the ring of cached blocks: newer is the oldest, older the newest
@@ -73,6 +75,7 @@ func (p *pool) one() (*block, error) {
 		if n := len(p.empty); n > 0 {
 			b := p.empty[n-1]
 			p.empty = p.empty[:n-1]
+			p.spare = min(p.spare, n-1)
 			return b, nil
 		}
 		var err error
@@ -217,7 +220,15 @@ func (p *pool) shrink(n int) {
 			break
 		}
 	}
+	p.spare = min(p.spare, len(p.empty))
 	p.drop(out...)
+}
+
+// rest gives back what has not been needed since the last time.
+func (p *pool) rest() {
+	p.drop(slices.Clone(p.empty[:p.spare])...)
+	p.empty = slices.Delete(p.empty, 0, p.spare)
+	p.spare = len(p.empty)
 }
 
 // close gives all memory back; sequences may still be there, but nobody reads.
@@ -231,6 +242,6 @@ func (p *pool) close() {
 	p.grew(-p.held)
 	p.closed = true
 	p.slabs.close()
-	p.byKey, p.empty, p.cached = nil, nil, 0
+	p.byKey, p.empty, p.cached, p.spare = nil, nil, 0, 0
 	m.leave(p)
 }

@@ -135,7 +135,7 @@ func text(t *rapid.T) []int32 {
 	return out
 }
 
-var deeds = []string{"open", "open", "reserve", "step", "step", "step", "step", "name", "name", "name", "lie", "rewind", "rewind", "rewind", "free", "free", "budget", "trim"}
+var deeds = []string{"open", "open", "reserve", "step", "step", "step", "step", "name", "name", "name", "lie", "rewind", "rewind", "rewind", "free", "free", "budget", "trim", "rest"}
 
 func (b *books) act(t *rapid.T) {
 	what := rapid.SampledFrom(deeds).Draw(t, "deed")
@@ -152,6 +152,8 @@ func (b *books) act(t *rapid.T) {
 		b.live = append(b.live, &twin{q, x[:q.Len()]})
 	case "budget":
 		b.limit(t)
+	case "rest":
+		b.memory.Rest()
 	case "trim":
 		s := rapid.SampledFrom(b.shards).Draw(t, "shard")
 		s.TrimKV(rapid.Int64Range(0, 12).Draw(t, "keep") * s.KVStats().BlockBytes)
@@ -256,6 +258,9 @@ func (b *books) auditPool(t *rapid.T, s *Shard, refs map[*block]int) {
 		}
 		free[x] = true
 	}
+	if p.spare < 0 || p.spare > len(p.empty) {
+		t.Fatalf("%d of %d empty blocks are spare", p.spare, len(p.empty))
+	}
 	for _, list := range [][]*block{p.empty, p.slabs.bare} {
 		for _, x := range list {
 			if x.refs != 0 || x.named || refs[x] != 0 || free[x] {
@@ -346,6 +351,30 @@ func TestShardsShareMemory(t *testing.T) {
 	}
 	if held, _ := m.Bytes(); held != 0 {
 		t.Errorf("%d bytes are held after Close", held)
+	}
+}
+
+// Rest leaves what has been needed since the last time.
+func TestRest(t *testing.T) {
+	m := NewKVMemory(0)
+	s := bare(m, 2)
+	defer s.Close()
+	work := func(blocks int) {
+		q := must(s.NewSeq(640, nil))
+		if err := q.Reserve(blocks * BlockLen); err != nil {
+			t.Fatal(err)
+		}
+		q.Free()
+	}
+	work(8)
+	for i, want := range []int{8, 5, 5, 0} {
+		m.Rest()
+		if got := s.KVStats(); got.Free != want || got.Bytes != int64(want)*got.BlockBytes {
+			t.Errorf("%d blocks after Rest %d, want %d", got.Free, i, want)
+		}
+		if i < 2 {
+			work(5)
+		}
 	}
 }
 
