@@ -28,6 +28,7 @@ type keeper struct {
 	budget  *budget
 	meter   *meter
 	spare   func() int64 // memory that may be taken now
+	dir     string       // where the blobs of what is served are remembered; empty: nowhere
 	vigil   *vigil       // nil: none is kept
 	log     *slog.Logger
 
@@ -185,6 +186,7 @@ func (k *keeper) run(ctx context.Context, st *stage) {
 	log.Info("a span is loaded", "seconds", time.Since(begun).Seconds(), "bytes", st.bytes)
 	k.mu.Lock()
 	st.served, st.telling = true, true
+	k.remember()
 	k.mu.Unlock()
 	k.tellReady(st)
 	if err := k.settle(ctx, st, loaded, log); err != nil && ctx.Err() == nil {
@@ -197,6 +199,24 @@ func (k *keeper) run(ctx context.Context, st *stage) {
 		k.lost(ctx, st, err, log)
 	}
 	log.Info("a span is closed")
+}
+
+// remember notes the blobs of what is served for the next start; k.mu is held.
+func (k *keeper) remember() {
+	if k.dir == "" {
+		return
+	}
+	var digests []string
+	for _, st := range k.mu.stages {
+		if st.served {
+			for _, b := range st.model.SpanBlobs(st.hop.First, st.hop.End) {
+				digests = append(digests, b.Digest)
+			}
+		}
+	}
+	if err := remember(k.dir, digests); err != nil {
+		k.log.Debug("the next start will take longer", "err", err)
+	}
 }
 
 // lost gives up a stage whose weights cannot be read any more; its blobs are verified again before they are used.

@@ -80,6 +80,7 @@ func (n *Node) openStore(context.Context) (err error) {
 		return err
 	}
 	n.onClose(n.store.Close)
+	n.wg.Go(func() { warmUp(n.run, n.cfg.Data, n.store) })
 	return nil
 }
 
@@ -188,6 +189,7 @@ func (n *Node) openStages(context.Context) error {
 		n.keeper.vigil = newVigil()
 		n.onClose(func() error { n.keeper.vigil.close(); return nil })
 	}
+	n.keeper.dir = n.cfg.Data
 	n.onClose(func() error { n.keeper.close(); return nil })
 	n.catalog = newCatalog(n.log.State, n.behind, src)
 	n.onClose(func() error { n.catalog.wait(); return nil })

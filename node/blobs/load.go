@@ -124,7 +124,15 @@ func (s *Store) trusts(d Digest, st os.FileInfo) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known, ok := s.mu.verified[d]
-	return ok && os.SameFile(known, st) && known.Size() == st.Size() && known.ModTime().Equal(st.ModTime())
+	return ok && os.SameFile(known, st) && known.Size() == st.Size() && (known.ModTime().Equal(st.ModTime()) || s.mu.touched[d].Equal(st.ModTime()))
+}
+
+// untouched says whether nobody but Has has written to a file since its digest was checked, or it was not checked yet.
+func (s *Store) untouched(d Digest, st os.FileInfo) bool {
+	s.mu.Lock()
+	_, known := s.mu.verified[d]
+	s.mu.Unlock()
+	return !known || s.trusts(d, st)
 }
 
 func (s *Store) trust(d Digest, st os.FileInfo) {
@@ -173,15 +181,42 @@ func (s *Store) Map(ctx context.Context, d Digest) (*Data, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", d, err)
 	}
-	if s.trusts(d, st) {
-		return data, nil
-	}
-	if err := s.verify(ctx, d, f, data.b); err != nil {
+	if err := s.verifyOnce(ctx, d, f, st, data.b); err != nil {
 		_ = data.Close()
 		return nil, err
 	}
-	s.trust(d, st)
 	return data, nil
+}
+
+// verifyOnce verifies a mapping that is not trusted; who comes while another does so waits for that.
+func (s *Store) verifyOnce(ctx context.Context, d Digest, f *os.File, st os.FileInfo, b []byte) error {
+	for !s.trusts(d, st) {
+		s.mu.Lock()
+		other := s.mu.verifying[d]
+		if other == nil {
+			done := make(chan struct{})
+			s.mu.verifying[d] = done
+			s.mu.Unlock()
+			defer func() {
+				s.mu.Lock()
+				delete(s.mu.verifying, d)
+				s.mu.Unlock()
+				close(done)
+			}()
+			err := s.verify(ctx, d, f, b)
+			if err == nil {
+				s.trust(d, st)
+			}
+			return err
+		}
+		s.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // verify hashes a mapping. What has been hashed stays in memory, so that the first step need not wait for it.

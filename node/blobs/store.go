@@ -65,8 +65,10 @@ type Store struct {
 
 	mu struct {
 		sync.Mutex
-		flights  map[Digest]chan struct{} // blobs being written; closed at the end
-		verified map[Digest]os.FileInfo   // files whose digest was checked
+		flights   map[Digest]chan struct{} // blobs being written; closed at the end
+		verifying map[Digest]chan struct{} // closed at the end
+		verified  map[Digest]os.FileInfo   // files whose digest was checked
+		touched   map[Digest]time.Time     // change times that are Has's doing
 	}
 }
 
@@ -83,6 +85,8 @@ func Open(dir string, cfg Config) (*Store, error) {
 	s.slots = make(chan struct{}, s.cfg.Fetches)
 	s.mu.flights = map[Digest]chan struct{}{}
 	s.mu.verified = map[Digest]os.FileInfo{}
+	s.mu.verifying = map[Digest]chan struct{}{}
+	s.mu.touched = map[Digest]time.Time{}
 	for _, d := range []string{dirWhole, dirPart, dirBad} {
 		if err := root.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			_ = root.Close()
@@ -123,10 +127,12 @@ func (s *Store) Has(d Digest) (size int64, ok bool) {
 	if err != nil || !st.Mode().IsRegular() {
 		return 0, false
 	}
-	known, now := s.trusts(d, st), time.Now()
+	now, untouched := time.Now(), s.untouched(d, st)
 	_ = s.root.Chtimes(wholeName(d), now, now)
-	if touched, err := s.root.Lstat(wholeName(d)); known && err == nil {
-		s.trust(d, touched)
+	if after, err := s.root.Lstat(wholeName(d)); untouched && err == nil {
+		s.mu.Lock()
+		s.mu.touched[d] = after.ModTime()
+		s.mu.Unlock()
 	}
 	return st.Size(), true
 }
