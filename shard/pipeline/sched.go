@@ -189,7 +189,7 @@ func (s *stage) promptRows(now time.Time) int {
 }
 
 // slackPart is the part of the idle gap that prompts may add to it; what is missing to 1 is for errors of the estimate.
-const slackPart = 0.75
+const slackPart = 0.6
 
 // share is the time by which prompts may prolong a stage's part of a round. The idle gap is the time of a round, of which each
 // stage has an equal part, and not less than its own step.
