@@ -14,20 +14,9 @@ var (
 // neonCells emits sigmoid, tanh and the cells of recurrent networks, four elements at a time. V0 to V2, and what Exps needs for
 // them, hold exponentials under way; V3, V7, V11 and V15 are free.
 func neonCells(a Neon) {
-	// begin emits the start of a function whose count of 16 elements is in a register, and the loop.
-	begin := func(count int, body func(), regs ...int) {
-		a.Consts(cSign)
-		a.I("LSL $2, R%d", count)
-		var ptrs [][2]int
-		for _, r := range regs {
-			ptrs = append(ptrs, [2]int{r, 16})
-		}
-		a.Step(count, body, ptrs...)
-		a.Return()
-	}
 	a.Func("sigmoidNEON", "x *float32, n int", "replaces 16*n elements by their sigmoid.")
 	a.Args("x", "n")
-	begin(1, func() {
+	a.elements(1, func() {
 		a.Get(0, 0, 0)
 		a.toSigmoid(0)
 		a.Exps(0)
@@ -36,7 +25,7 @@ func neonCells(a Neon) {
 	}, 0)
 	a.Func("tanhNEON", "x *float32, n int", "replaces 16*n elements by their hyperbolic tangent.")
 	a.Args("x", "n")
-	begin(1, func() {
+	a.elements(1, func() {
 		a.Get(3, 0, 0)
 		a.toTanh(3, 0)
 		a.Exps(0)
@@ -45,7 +34,7 @@ func neonCells(a Neon) {
 	}, 0)
 	a.Func("sigmoidMulNEON", "y *float32, gt *float32, h *float32, n int", "writes sigmoid(gt)*h for 16*n elements.")
 	a.Args("y", "gt", "h", "n")
-	begin(3, func() {
+	a.elements(3, func() {
 		a.Get(0, 0, 1)
 		a.toSigmoid(0)
 		a.Exps(0)
@@ -54,6 +43,24 @@ func neonCells(a Neon) {
 		a.V3(opFmul, 0, 0, 3)
 		a.Put(0, 0, 0)
 	}, 0, 1, 2)
+	neonCellsRNN(a)
+}
+
+// elements emits the rest of a function whose count of 16 elements is in a register: constants, and a loop over 4 elements at a
+// time, which moves pointers on.
+func (a Neon) elements(count int, body func(), regs ...int) {
+	a.Consts(cSign)
+	a.I("LSL $2, R%d", count)
+	var ptrs [][2]int
+	for _, r := range regs {
+		ptrs = append(ptrs, [2]int{r, 16})
+	}
+	a.Step(count, body, ptrs...)
+	a.Return()
+}
+
+// neonCellsRNN emits the cells of LSTM and GRU.
+func neonCellsRNN(a Neon) {
 	a.Func("lstmNEON", "h *float32, c *float32, gates *float32, peep *float32, hidden int, n int",
 		"does 16*n elements of an LSTM cell: gates stand hidden floats apart, and so do the peepholes, unless peep is nil.")
 	a.Args("h", "c", "gates", "peep", "hidden", "n")
@@ -61,10 +68,10 @@ func neonCells(a Neon) {
 	for _, p := range [][2]int{{2, 6}, {6, 7}, {7, 8}, {3, 9}, {9, 10}} {
 		a.I("ADD R4, R%d, R%d", p[0], p[1])
 	}
-	begin(5, a.lstm, 0, 1, 2, 6, 7, 8)
+	a.elements(5, a.lstm, 0, 1, 2, 6, 7, 8)
 	a.Func("gruBlendNEON", "h *float32, z *float32, x *float32, n int", "writes n + sigmoid(z)*(h-n) with n = tanh(x) for 16*n elements.")
 	a.Args("h", "z", "x", "n")
-	begin(3, func() {
+	a.elements(3, func() {
 		a.Get(0, 0, 1)
 		a.Get(3, 0, 2)
 		a.toSigmoid(0)
@@ -74,7 +81,7 @@ func neonCells(a Neon) {
 	}, 0, 1, 2)
 	a.Func("gruCellNEON", "h *float32, z *float32, rr *float32, x *float32, u *float32, n int", "writes n + sigmoid(z)*(h-n) with n = tanh(x + sigmoid(rr)*u) for 16*n elements.")
 	a.Args("h", "z", "rr", "x", "u", "n")
-	begin(5, func() {
+	a.elements(5, func() {
 		a.Get(0, 0, 1)
 		a.Get(1, 0, 2)
 		a.toSigmoid(0)
@@ -235,16 +242,7 @@ func neonPixelRows(a Neon, name string, rows int) {
 			f(i, i%4*16)
 		}
 	}
-	for i := range 4 * rows {
-		switch name {
-		case "depthNEON":
-			a.Get(i, i%4*16, 10)
-		case "maxTapsNEON":
-			a.Words(i, math.Float32bits(float32(math.Inf(-1))))
-		default:
-			a.Zero(i)
-		}
-	}
+	neonPixelStart(a, name, rows)
 	if name == "depthNEON" {
 		a.Inc(10, 64)
 		a.I("TBZ $0, R11, tap%d", rows)
@@ -289,6 +287,20 @@ func neonPixelRows(a Neon, name string, rows int) {
 		}
 	}
 	results(func(reg, at int) { a.Put(reg, at, 8) })
+}
+
+// neonPixelStart sets the sums of a block.
+func neonPixelStart(a Neon, name string, rows int) {
+	for i := range 4 * rows {
+		switch name {
+		case "depthNEON":
+			a.Get(i, i%4*16, 10)
+		case "maxTapsNEON":
+			a.Words(i, math.Float32bits(float32(math.Inf(-1))))
+		default:
+			a.Zero(i)
+		}
+	}
 }
 
 // neonPixelTap takes four floats at R8 into a sum.
