@@ -29,7 +29,6 @@ type keeper struct {
 	meter   *meter
 	spare   func() int64 // memory that may be taken now
 	dir     string       // where the blobs of what is served are remembered; empty: nowhere
-	vigil   *vigil       // nil: none is kept
 	log     *slog.Logger
 
 	wg sync.WaitGroup
@@ -169,7 +168,7 @@ func (k *keeper) run(ctx context.Context, st *stage) {
 	defer k.budget.giveWeights(st.bytes)
 	defer loaded.free()
 	defer k.meter.forget(st.model.Digest)
-	served := &stepper{Stepper: pipeline.ForShard(loaded.shard), info: loaded.shard.Info(), span: loaded.shard.Span(), meter: k.meter, vigil: k.vigil, model: st.model.Digest}
+	served := &stepper{Stepper: pipeline.ForShard(loaded.shard), info: loaded.shard.Info(), span: loaded.shard.Span(), meter: k.meter, model: st.model.Digest}
 	fault := make(chan error, 1)
 	served.fault = func(err error) {
 		select {

@@ -102,11 +102,11 @@ func readBytes(path string) (int64, bool) {
 	return n, err == nil
 }
 
-// tuneRuntime sets the Go runtime for a process that computes: more Ps than workers, and one for the vigil, so that the network's
+// tuneRuntime sets the Go runtime for a process that computes: more Ps than workers, so that the network's
 // goroutines run beside spinning workers (a ping-pong takes 20 ms with as many Ps as workers, 1 ms with twice as many;
 // KERNELS measurements), and a collector that lets the heap double only up to a bound.
 func tuneRuntime(threads int) {
-	if n := runtime.NumCPU() + threads + 1; runtime.GOMAXPROCS(0) < n {
+	if n := runtime.NumCPU() + threads; runtime.GOMAXPROCS(0) < n {
 		runtime.GOMAXPROCS(n)
 	}
 	debug.SetGCPercent(100)

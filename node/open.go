@@ -185,10 +185,6 @@ func (n *Node) openStages(context.Context) error {
 	src := &peerBlobs{store: n.store, client: n.client, others: n.others, self: n.cfg.Name, meter: n.meter, out: n.out}
 	n.source = src
 	n.keeper = newKeeper(n.cfg.Name, n.incarnation, n.host, src, n.prop.Propose, n.workers, n.budget, n.meter, n.out)
-	if n.cfg.Network == nil { // in tests time may stand still, but not in a system call
-		n.keeper.vigil = newVigil()
-		n.onClose(func() error { n.keeper.vigil.close(); return nil })
-	}
 	n.keeper.dir = n.cfg.Data
 	n.onClose(func() error { n.keeper.close(); return nil })
 	n.catalog = newCatalog(n.log.State, n.behind, src)

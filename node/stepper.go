@@ -16,7 +16,6 @@ type stepper struct {
 	info  shard.Info
 	span  shard.Span
 	meter *meter
-	vigil *vigil
 	model string // digest
 	// bytes of weights that a step gets through for a token of an answer, and of a prompt
 	answer, prompt float64
@@ -57,7 +56,6 @@ func (s *stepper) Step(batch []pipeline.Rows) ([][]float32, error) {
 			panic(p) // the pipeline fails the sequences
 		}
 	}()
-	s.vigil.step()
 	begun := time.Now()
 	res, err := s.Stepper.Step(s.batch)
 	if err == nil {
