@@ -52,6 +52,7 @@ type Peer struct {
 type Gossip struct {
 	cfg  Config
 	list *memberlist.Memberlist
+	addr string // of this node, as the others see it
 	view view
 	ctx  context.Context // ends the retry loop; not a request's
 	stop context.CancelFunc
@@ -91,6 +92,7 @@ func New(cfg Config) (*Gossip, error) {
 	if g.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
+	g.addr = g.list.LocalNode().Address() // later memberlist writes to what it points to, without a lock for readers
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.wg.Go(g.retry)
 	return g, nil
@@ -210,7 +212,7 @@ func (g *Gossip) contact(addr string) {
 		return
 	}
 	resolved := net.JoinHostPort(host, port)
-	if g.view.addrs()[resolved] || resolved == g.list.LocalNode().Address() {
+	if g.view.addrs()[resolved] || resolved == g.addr {
 		return // a name of somebody who is here
 	}
 	if _, err := g.list.Join([]string{resolved}); err != nil {

@@ -37,6 +37,12 @@ func (c *curve) add(rows int, took time.Duration) {
 	p.took += (v - p.took) / float64(p.seen)
 }
 
+// met tells whether about so many rows have been measured.
+func (c *curve) met(rows int) bool {
+	octave := bits.Len(uint(max(rows, 1))) - 1
+	return c.points[min(2*octave+(2*rows>>octave)&1, len(c.points)-1)].seen > 0
+}
+
 // at estimates the time of a number of rows; ok is false if nothing is known. Fewer rows than were ever measured take as
 // long as the fewest that were, more take longer in proportion or as the line through the last two says. It never falls
 // with the number of rows.

@@ -81,7 +81,7 @@ func TestHostThousandSequencesLeaveNothing(t *testing.T) {
 				t.Errorf("%v: only so many are %s: the test does not test", outcomes, what)
 			}
 		}
-		if after := runtime.NumGoroutine(); after != before {
+		if after := runtime.NumGoroutine(); after > before { // fewer: those of an earlier test have ended
 			t.Errorf("%d goroutines, %d before", after, before)
 		}
 		l.wantNothing()

@@ -177,6 +177,9 @@ func (s *stage) promptRows(now time.Time) int {
 	if s.flying == 0 || len(s.prompts) == 0 {
 		return s.limits.GroupRows
 	}
+	if len(s.group) > 0 && s.wondering() {
+		return 0
+	}
 	slack, ok := s.slack(now)
 	if ok && slack <= 0 && len(s.group) > 0 {
 		return 0
@@ -188,14 +191,45 @@ func (s *stage) promptRows(now time.Time) int {
 	return max(n, 1)
 }
 
+// wonder is after how many steps with prompts a step decodes alone, to see what that takes now.
+const wonder = 64
+
+// wondering tells whether the group should be stepped without rows of prompts, although some wait: because what so many decodes take
+// alone was never measured, or long ago. Where prompts always wait it would never be, and all that the stage knows of them would be
+// guessed from groups of another size.
+func (s *stage) wondering() bool {
+	_, any := s.cost.decodes.at(1)
+	if (!any || s.cost.decodes.met(len(s.group))) && s.mixed-s.wondered < wonder {
+		return false
+	}
+	s.wondered = s.mixed
+	return true
+}
+
 // slackPart is the part of the idle gap that prompts may add to it; what is missing to 1 is for errors of the estimate.
 const slackPart = 0.6
 
+// A prompt of no more than briefRows is soon over, and who sent it waits for a first word: it may add briefPart of the idle gap.
+const (
+	briefRows = 256
+	briefPart = 1.5
+)
+
 // share is the time by which prompts may prolong a stage's part of a round. The idle gap is the time of a round, of which each
-// stage has an equal part, and not less than its own step.
+// stage has an equal part, and not less than its own step. Those whose prompts wait, but for one, count as if they decoded already: it is the
+// idle gap that they bring about. Else few would decode, with short gaps, so that prompts got little, so that few decode.
 func (s *stage) share() (time.Duration, bool) {
-	alone, ok := s.cost.decodes.at(max(len(s.group), s.pace, 1))
-	return time.Duration(slackPart * max(float64(alone), s.gap.v/float64(max(s.hops, 1)))), ok
+	waiting, part := max(len(s.seqs)-s.flying-1, 0), slackPart
+	if s.brief() {
+		waiting, part = waiting+1, briefPart
+	}
+	alone, ok := s.cost.decodes.at(max(len(s.group), s.pace, 1) + waiting)
+	return time.Duration(part * max(float64(alone), s.gap.v/float64(max(s.hops, 1)))), ok
+}
+
+// brief tells whether a prompt waits that is short as a whole: the end of a long one has no such claim.
+func (s *stage) brief() bool {
+	return slices.ContainsFunc(s.prompts, func(w *work) bool { return w.seq.open.Known <= briefRows })
 }
 
 // slack is the time that rows of prompts may take in this step. Beside decodes, what prompts have held these up since they

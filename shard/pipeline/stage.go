@@ -45,6 +45,7 @@ type stage struct {
 	cost     cost
 	gap      mean          // nanoseconds from step to step of a decoding sequence, without prompts beside it
 	mixed    uint64        // steps with rows of prompts
+	wondered uint64        // mixed, when decodes were last stepped alone to see what that takes
 	prompted time.Duration // what prompts have added to steps, in all
 	pace     int           // decodes in the last step that had any
 	ring     ring          // stage 0
