@@ -205,10 +205,14 @@ func (p *planner) tidy(w *want) {
 	}
 	// Those on nodes that stay rather than those on a draining one, ready ones rather than those that load, old ones rather than
 	// new ones.
+	leaves := func(pl cluster.Placement) int {
+		if _, yes := p.draining(pl); yes {
+			return 1
+		}
+		return 0
+	}
 	slices.SortFunc(w.good, func(a, b cluster.Placement) int {
-		_, da := p.draining(a)
-		_, db := p.draining(b)
-		return cmp.Or(compareBool(da, db), cmp.Compare(b.Phase, a.Phase), cmp.Compare(a.Epoch, b.Epoch))
+		return cmp.Or(cmp.Compare(leaves(a), leaves(b)), cmp.Compare(b.Phase, a.Phase), cmp.Compare(a.Epoch, b.Epoch))
 	})
 	p.load(w)
 	for len(w.good) > w.replicas+w.extra {
@@ -292,16 +296,6 @@ func (p *planner) find(w *want, epoch uint64) ([]cluster.Hop, bool) {
 		}
 	}
 	return p.findIn(w, epoch, w.stages+1, len(p.free))
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 // findIn looks for hops in least to most stages, the fewest first: on nodes without another replica than the one

@@ -43,9 +43,7 @@ func (s *Server) guarded(x *exchange) error {
 	x.who = who
 	if x.route.model {
 		if !s.places.take() {
-			f := newFault(http.StatusTooManyRequests, kindRate, "rate_limit_exceeded", "%d requests to models are in progress here; try again soon or ask another node", s.cfg.Limits.InFlight)
-			f.retry = time.Second
-			return f
+			return s.full()
 		}
 		defer s.places.give()
 	}
@@ -95,6 +93,13 @@ func (s *Server) unknownKey(err error) error {
 		return err
 	}
 	return starting(why)
+}
+
+// full is the answer of a node that runs as many requests as it may.
+func (s *Server) full() *fault {
+	f := newFault(http.StatusTooManyRequests, kindRate, "rate_limit_exceeded", "%d requests to models are in progress here; try again soon or ask another node", s.cfg.Limits.InFlight)
+	f.retry = time.Second
+	return f
 }
 
 // starting is the answer of a node that does not know yet what it will.

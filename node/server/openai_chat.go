@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -210,12 +211,12 @@ func parseMessage(place string, raw json.RawMessage) (infer.Message, error) {
 	if !absent(m.ToolCalls) && first(m.ToolCalls) != '[' || len(m.ToolCalls) > 0 && strings.Contains(string(m.ToolCalls), "{") {
 		return infer.Message{}, unsupported(place+".tool_calls", "tools are not supported by this server")
 	}
-	text, err := parseContent(place+".content", m.Content)
+	text, err := parseContent(place+".content", m.Content, "text")
 	return infer.Message{Role: m.Role, Content: text, Name: m.Name}, err
 }
 
-// parseContent reads a string, or a list of text parts, which are put together with line breaks.
-func parseContent(place string, raw json.RawMessage) (string, error) {
+// parseContent reads a string, or a list of parts of text under one of the names given, which are put together with line breaks.
+func parseContent(place string, raw json.RawMessage, names ...string) (string, error) {
 	var s string
 	if first(raw) == '"' {
 		return s, within(place, raw, &s)
@@ -232,7 +233,7 @@ func parseContent(place string, raw json.RawMessage) (string, error) {
 	}
 	var texts []string
 	for i, p := range parts {
-		if p.Type != "text" {
+		if !slices.Contains(names, p.Type) {
 			return "", unsupported(indexed(place, i)+".type", "is %.40q; this model takes text only", p.Type)
 		}
 		if p.Text == nil {

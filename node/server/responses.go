@@ -152,7 +152,7 @@ func (s *Server) respond(x *exchange) error {
 	if shadow := s.cfg.Records.Keep(x.r.Context(), run.record); shadow != "" {
 		x.w.Header().Set(shadowHeader, shadow)
 	}
-	if err := s.begin(run, true); err != nil {
+	if err := s.begin(run); err != nil {
 		return err
 	}
 	if r.Stream {
@@ -247,33 +247,8 @@ func parseItem(place string, raw json.RawMessage) (infer.Message, error) {
 		return m, invalid(place+".role", "is %.40q; it must be system, developer, user or assistant", item.Role)
 	}
 	var err error
-	m.Content, err = parseParts(place+".content", item.Content)
+	m.Content, err = parseContent(place+".content", item.Content, "input_text", "output_text", "text")
 	return m, err
-}
-
-// parseParts reads a string, or a list of parts of text, which are put together with line breaks.
-func parseParts(place string, raw json.RawMessage) (string, error) {
-	if first(raw) != '[' {
-		return parseContent(place, raw)
-	}
-	var parts []struct {
-		Type string  `json:"type"`
-		Text *string `json:"text"`
-	}
-	if err := within(place, raw, &parts); err != nil {
-		return "", err
-	}
-	var texts []string
-	for i, p := range parts {
-		switch {
-		case p.Type != "input_text" && p.Type != "output_text" && p.Type != "text":
-			return "", unsupported(indexed(place, i)+".type", "is %.40q; this model takes text only", p.Type)
-		case p.Text == nil:
-			return "", invalid(indexed(place, i)+".text", "is missing")
-		}
-		texts = append(texts, *p.Text)
-	}
-	return strings.Join(texts, "\n"), nil
 }
 
 // refuse names what this server does not do, so that it is not silently ignored.

@@ -18,9 +18,6 @@ import (
 	"lamina/node/records"
 )
 
-// retrySoon is when a client that met a full node should come again.
-const retrySoon = time.Second
-
 // runs are the responses of this node, by owner and id: those under way, and those that ended less than recordLife ago, as long as all of
 // them take no more than recordBytes; what was dropped is computed again from its record when it is asked for.
 type runs struct {
@@ -172,7 +169,7 @@ func (s *Server) takeOver(ctx context.Context, rec records.Record) (*responseRun
 		return known, nil
 	}
 	s.cfg.Log.InfoContext(ctx, "a response is taken over", "response", rec.ID, "from", rec.Node)
-	if err := s.begin(run, true); err != nil {
+	if err := s.begin(run); err != nil {
 		return nil, err
 	}
 	s.cfg.Records.Keep(ctx, rec)

@@ -120,7 +120,7 @@ func (r *responseRun) started(_ int, st infer.Started) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if want := r.record.Digest; want != "" && want != st.Digest {
-		return newFault(http.StatusConflict, kindInvalid, "model_changed", "the model %q has another content now than when the request was made; send the request anew", st.Model)
+		return modelChanged(st)
 	}
 	r.record.Digest = st.Digest
 	item := responseItem{Type: "message", ID: r.itemID(), Status: statusInProgress, Role: "assistant", Content: []responsePart{}}
@@ -201,14 +201,12 @@ func (r *responseRun) stop() {
 	}
 }
 
-// begin runs an answer on a goroutine of its own, which no client can end but by cancelling. takesPlace says that it counts as a
-// request in progress beside the one that began it.
-func (s *Server) begin(run *responseRun, takesPlace bool) error {
-	if takesPlace && !s.places.take() {
+// begin runs an answer on a goroutine of its own, which no client can end but by cancelling. It counts as a request in progress, beside
+// the one that began it.
+func (s *Server) begin(run *responseRun) error {
+	if !s.places.take() {
 		s.runs.drop(run)
-		f := newFault(http.StatusTooManyRequests, kindRate, "rate_limit_exceeded", "%d requests to models are in progress here; try again soon or ask another node", s.cfg.Limits.InFlight)
-		f.retry = retrySoon
-		return f
+		return s.full()
 	}
 	ctx, cancel := context.WithCancelCause(s.base)
 	run.mu.Lock()
@@ -218,9 +216,7 @@ func (s *Server) begin(run *responseRun, takesPlace bool) error {
 	go func() { // ends with the answer, which Shutdown ends
 		defer s.live.Done()
 		defer cancel(nil)
-		if takesPlace {
-			defer s.places.give()
-		}
+		defer s.places.give()
 		ctx, stop := context.WithTimeoutCause(ctx, s.cfg.Limits.RequestTime, infer.ErrDeadline)
 		defer stop()
 		s.compute(ctx, run, run)

@@ -60,11 +60,16 @@ func (x *exchange) pin(seed *uint64, answer *string, created *int64) {
 // resumable says whether the events of this answer have numbers.
 func (x *exchange) resumable() bool { return x.record != nil || x.replay != nil }
 
+// modelChanged is the answer to who resumes what another content of the model had begun.
+func modelChanged(st infer.Started) *fault {
+	return newFault(http.StatusConflict, kindInvalid, "model_changed", "the model %q has another content now than when the request was made; send the request anew", st.Model)
+}
+
 // keep is called when an answer starts, before its first byte.
 func (x *exchange) keep(st infer.Started) error {
 	if r := x.replay; r != nil {
 		if r.Digest != st.Digest {
-			return newFault(http.StatusConflict, kindInvalid, "model_changed", "the model %q has another content now than when the request was made; send the request anew", st.Model)
+			return modelChanged(st)
 		}
 		return nil
 	}
